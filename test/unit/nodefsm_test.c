@@ -1,0 +1,518 @@
+/*
+ * nodefsm_test.c - the node state machine: docs/states.md says what the code does, the rules
+ * that must hold in every cell, and the life of a node step by step.
+ */
+#include "core/nodefsm.h"
+
+#include "core/pace.h"
+#include "unit.h"
+
+#ifndef A67_TOP
+#define A67_TOP "../.."
+#endif
+
+static const char *const rule_words[] = {"", "", " (good)", " (doubt)", " (fail)"};
+
+static A67NodeHealth
+health(A67NodeStatus status, uint32_t failures, uint32_t goods)
+{
+	A67NodeHealth made = {status, failures, goods};
+
+	return made;
+}
+
+static void
+check_health(A67NodeHealth got, A67NodeStatus status, uint32_t failures, uint32_t goods, int line)
+{
+	unit_check_str(a67_node_status_name(got.status), a67_node_status_name(status), "status",
+				   __FILE__, line);
+	unit_check_uint(got.failures, failures, "failures", __FILE__, line);
+	unit_check_uint(got.goods, goods, "goods", __FILE__, line);
+}
+
+#define CHECK_HEALTH(got, status, failures, goods) \
+	check_health((got), A67_NODE_##status, (failures), (goods), __LINE__)
+
+static FILE *
+open_states(void)
+{
+	return fopen(A67_TOP "/docs/states.md", "r");
+}
+
+/*
+ * Cuts "| a | b |" into its cells, trimmed, in place; the number of cells, 0 when it is no table
+ * line.
+ */
+static unsigned
+split_row(char *line, char **cells, unsigned max)
+{
+	unsigned count = 0;
+	char *at = strchr(line, '|');
+
+	if (at != line)
+		return 0;
+	while (count < max)
+	{
+		char *start = at + 1;
+		char *end = strchr(start, '|');
+
+		if (end == NULL)
+			break;
+		at = end;
+		*end = '\0';
+		while (*start == ' ')
+			start++;
+		while (end > start && end[-1] == ' ')
+			*--end = '\0';
+		cells[count++] = start;
+	}
+	return count;
+}
+
+/* Compares one row of the documented table with the code; the columns are the statuses in order. */
+static void
+compare_row(char **cells)
+{
+	A67NodeSign sign;
+	int status;
+
+	if (!a67_node_sign_parse(cells[0], &sign))
+	{
+		printf("# docs/states.md has a row \"%s\"\n", cells[0]);
+		CHECK(false);
+		return;
+	}
+	for (status = 0; status < A67_NODE_STATUS_COUNT; status++)
+	{
+		A67NodeCell cell = a67_nodefsm_cell((A67NodeStatus) status, sign);
+		char want[64] = "-";
+
+		if (cell.rule != A67_RULE_IGNORE)
+			snprintf(want, sizeof(want), "%s%s", a67_node_status_name(cell.next),
+					 rule_words[cell.rule]);
+		if (strcmp(cells[status + 1], want) != 0)
+			printf("# docs/states.md, sign %s, status %s:\n", cells[0],
+				   a67_node_status_name((A67NodeStatus) status));
+		CHECK_STR(cells[status + 1], want);
+	}
+}
+
+static void
+documented_table_is_the_code(void)
+{
+	FILE *states = open_states();
+	char line[1024];
+	char *cells[A67_NODE_STATUS_COUNT + 2];
+	bool in_table = false;
+	int rows = 0;
+
+	REQUIRE(states != NULL);
+	while (fgets(line, sizeof(line), states) != NULL)
+	{
+		unsigned count;
+		int i;
+
+		if (strncmp(line, "<!-- node table", 15) == 0)
+			in_table = true;
+		count = in_table ? split_row(line, cells, A67_NODE_STATUS_COUNT + 2) : 0;
+		if (count == 0 && rows > 0)
+			break;
+		if (count == 0)
+			continue;
+		CHECK_UINT(count, A67_NODE_STATUS_COUNT + 1);
+		if (count != A67_NODE_STATUS_COUNT + 1)
+			break;
+		if (rows == 0)
+			for (i = 0; i < A67_NODE_STATUS_COUNT; i++)
+				CHECK_STR(cells[i + 1], a67_node_status_name((A67NodeStatus) i));
+		/* Row 0 is the head, row 1 the rule below it. */
+		if (rows > 1)
+			compare_row(cells);
+		rows++;
+	}
+	fclose(states);
+	CHECK_INT(rows, A67_NODE_SIGN_COUNT + 2);
+}
+
+/* Whether a sign may lead from one status to another under some limits. */
+static bool
+leads(A67NodeStatus from, A67NodeSign sign, A67NodeStatus to)
+{
+	A67NodeCell cell = a67_nodefsm_cell(from, sign);
+
+	if (cell.rule == A67_RULE_IGNORE || from == to)
+		return false;
+	if (cell.rule == A67_RULE_FAIL && to == A67_NODE_SUSPECT && from != A67_NODE_FAILED)
+		return true;
+	return cell.next == to;
+}
+
+/* Signs that the diagram leaves out, as its text says: they start from nearly everywhere. */
+static bool
+drawn(A67NodeSign sign)
+{
+	return sign != A67_SIGN_GOODBYE && sign != A67_SIGN_MAINTENANCE && sign != A67_SIGN_REMOVE;
+}
+
+typedef bool Arrows[A67_NODE_STATUS_COUNT][A67_NODE_SIGN_COUNT][A67_NODE_STATUS_COUNT];
+
+/* Enters one line "from --> to: sign, sign" into arrows; lines of another form have none. */
+static void
+read_arrow(char *line, Arrows arrows)
+{
+	char from_name[32];
+	char to_name[32];
+	A67NodeStatus from;
+	A67NodeStatus to;
+	char *list = strchr(line, ':');
+	char *word;
+	char *rest;
+
+	if (list == NULL || sscanf(line, " %31s --> %31[a-z]", from_name, to_name) != 2)
+		return;
+	CHECK(a67_node_status_parse(from_name, &from));
+	CHECK(a67_node_status_parse(to_name, &to));
+	if (unit_failures > 0)
+		return;
+	for (word = strtok_r(list + 1, ", \n", &rest); word != NULL;
+		 word = strtok_r(NULL, ", \n", &rest))
+	{
+		A67NodeSign sign;
+
+		CHECK(a67_node_sign_parse(word, &sign));
+		if (unit_failures == 0)
+			arrows[from][sign][to] = true;
+	}
+}
+
+static void
+documented_diagram_is_the_code(void)
+{
+	static Arrows arrows;
+	FILE *states = open_states();
+	char line[1024];
+	bool in_diagram = false;
+	int from;
+	int sign;
+	int to;
+
+	REQUIRE(states != NULL);
+	while (fgets(line, sizeof(line), states) != NULL)
+	{
+		if (strncmp(line, "## Node", 7) == 0)
+			in_diagram = true;
+		else if (strncmp(line, "## ", 3) == 0)
+			in_diagram = false;
+		if (in_diagram)
+			read_arrow(line, arrows);
+	}
+	fclose(states);
+	for (from = 0; from < A67_NODE_STATUS_COUNT; from++)
+	{
+		for (sign = 0; sign < A67_NODE_SIGN_COUNT; sign++)
+		{
+			for (to = 0; to < A67_NODE_STATUS_COUNT; to++)
+			{
+				bool want = drawn((A67NodeSign) sign) &&
+							leads((A67NodeStatus) from, (A67NodeSign) sign, (A67NodeStatus) to);
+
+				if (arrows[from][sign][to] != want)
+					printf("# %s --> %s: %s\n", a67_node_status_name((A67NodeStatus) from),
+						   a67_node_status_name((A67NodeStatus) to),
+						   a67_node_sign_name((A67NodeSign) sign));
+				CHECK(arrows[from][sign][to] == want);
+			}
+		}
+	}
+}
+
+static void
+names_go_both_ways(void)
+{
+	int i;
+
+	for (i = 0; i < A67_NODE_STATUS_COUNT; i++)
+	{
+		A67NodeStatus status = A67_NODE_REMOVED;
+
+		CHECK(a67_node_status_parse(a67_node_status_name((A67NodeStatus) i), &status));
+		CHECK_INT(status, i);
+	}
+	for (i = 0; i < A67_NODE_SIGN_COUNT; i++)
+	{
+		A67NodeSign sign = A67_SIGN_REMOVE;
+
+		CHECK(a67_node_sign_parse(a67_node_sign_name((A67NodeSign) i), &sign));
+		CHECK_INT(sign, i);
+	}
+}
+
+static void
+unknown_names_and_numbers_are_refused(void)
+{
+	A67NodeStatus status = A67_NODE_BUSY;
+	A67NodeSign sign = A67_SIGN_SILENT;
+	A67NodeHealth odd = health((A67NodeStatus) 9, 2, 1);
+
+	CHECK(!a67_node_status_parse("", &status));
+	CHECK(!a67_node_status_parse("Ready", &status));
+	CHECK(!a67_node_status_parse("ready ", &status));
+	CHECK_INT(status, A67_NODE_BUSY);
+	CHECK(!a67_node_sign_parse("beats", &sign));
+	CHECK_INT(sign, A67_SIGN_SILENT);
+	CHECK_STR(a67_node_status_name((A67NodeStatus) 9), NULL);
+	CHECK_STR(a67_node_status_name((A67NodeStatus) -1), NULL);
+	CHECK_STR(a67_node_sign_name((A67NodeSign) 11), NULL);
+	CHECK_INT(a67_nodefsm_cell(A67_NODE_READY, (A67NodeSign) 11).rule, A67_RULE_IGNORE);
+	odd = a67_nodefsm_step(odd, A67_SIGN_BEAT, NULL);
+	CHECK_INT(odd.status, 9);
+	CHECK_UINT(odd.failures, 2);
+	CHECK_HEALTH(a67_nodefsm_step(health(A67_NODE_READY, 0, 0), (A67NodeSign) 11, NULL), READY, 0,
+				 0);
+}
+
+/* The rules stated in nodefsm.h, over all statuses, signs, counts and some limits. */
+static void
+rules_hold_everywhere(void)
+{
+	static const A67NodeLimits limits[] = {{1, 3, 2}, {0, 0, 0}, {3, 2, 1}, {2, 5, 4}};
+	unsigned round;
+
+	for (round = 0; round < 4 * A67_NODE_STATUS_COUNT * A67_NODE_SIGN_COUNT * 36; round++)
+	{
+		A67NodeStatus status = (A67NodeStatus) (round / 4 % A67_NODE_STATUS_COUNT);
+		A67NodeSign sign = (A67NodeSign) (round / 4 / A67_NODE_STATUS_COUNT % A67_NODE_SIGN_COUNT);
+		unsigned counts = round / 4 / A67_NODE_STATUS_COUNT / A67_NODE_SIGN_COUNT;
+		A67NodeHealth before = health(status, counts % 6, counts / 6);
+		A67NodeHealth after = a67_nodefsm_step(before, sign, &limits[round % 4]);
+
+		if (after.status == A67_NODE_FAILED && status != A67_NODE_FAILED)
+			CHECK_INT(sign, A67_SIGN_PROBE_FAILED);
+		if (status == A67_NODE_REMOVED)
+			CHECK_INT(after.status, A67_NODE_REMOVED);
+		else if (sign == A67_SIGN_REMOVE)
+			CHECK_INT(after.status, A67_NODE_REMOVED);
+		else if (status == A67_NODE_MAINTENANCE)
+			CHECK_INT(after.status,
+					  sign == A67_SIGN_ACTIVATE ? A67_NODE_INITIALIZING : A67_NODE_MAINTENANCE);
+		if (after.status == A67_NODE_OFFLINE && status != A67_NODE_OFFLINE)
+			CHECK_INT(sign, A67_SIGN_GOODBYE);
+		if (after.status == A67_NODE_READY && status != A67_NODE_READY)
+			CHECK_INT(sign, A67_SIGN_BEAT);
+	}
+}
+
+static void
+silence_alone_never_fails_a_node(void)
+{
+	A67NodeHealth now = health(A67_NODE_READY, 0, 0);
+	int i;
+
+	for (i = 0; i < 1000; i++)
+		now = a67_nodefsm_step(now, i % 3 == 2 ? A67_SIGN_PROBE_INVALID : A67_SIGN_SILENT, NULL);
+	CHECK_HEALTH(now, SUSPECT, 0, 0);
+	/* The silence before has not shortened the way: it still takes three failed probes. */
+	now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, NULL);
+	CHECK_HEALTH(now, SUSPECT, 1, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, NULL);
+	CHECK_HEALTH(now, SUSPECT, 2, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, NULL);
+	CHECK_HEALTH(now, FAILED, 3, 0);
+}
+
+static void
+a_node_dies_and_comes_back(void)
+{
+	A67NodeHealth now = health(A67_NODE_INITIALIZING, 0, 0);
+
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT, NULL);
+	CHECK_HEALTH(now, READY, 0, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT_BUSY, NULL);
+	CHECK_HEALTH(now, BUSY, 0, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, NULL);
+	CHECK_HEALTH(now, SUSPECT, 1, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, NULL);
+	now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, NULL);
+	CHECK_HEALTH(now, FAILED, 3, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, NULL);
+	CHECK_HEALTH(now, FAILED, 4, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT, NULL);
+	CHECK_HEALTH(now, FAILED, 0, 1);
+	/* Trouble in between: the good signs start anew, the node stays failed. */
+	now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, NULL);
+	CHECK_HEALTH(now, FAILED, 1, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT, NULL);
+	now = a67_nodefsm_step(now, A67_SIGN_SILENT, NULL);
+	CHECK_HEALTH(now, FAILED, 0, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT, NULL);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT, NULL);
+	CHECK_HEALTH(now, READY, 0, 0);
+}
+
+static void
+failures_must_be_consecutive(void)
+{
+	A67NodeHealth now = health(A67_NODE_READY, 0, 0);
+	int i;
+
+	for (i = 0; i < 20; i++)
+	{
+		now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, NULL);
+		now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, NULL);
+		CHECK_HEALTH(now, SUSPECT, 2, 0);
+		now = a67_nodefsm_step(now, A67_SIGN_BEAT, NULL);
+		CHECK_HEALTH(now, SUSPECT, 0, 1);
+	}
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT_BUSY, NULL);
+	CHECK_HEALTH(now, BUSY, 0, 0);
+}
+
+static void
+answering_probes_alone_is_degraded(void)
+{
+	A67NodeHealth now = health(A67_NODE_READY, 0, 0);
+
+	now = a67_nodefsm_step(now, A67_SIGN_SILENT, NULL);
+	CHECK_HEALTH(now, SUSPECT, 0, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_PROBE_OK, NULL);
+	CHECK_HEALTH(now, DEGRADED, 0, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT, NULL);
+	CHECK_HEALTH(now, DEGRADED, 0, 1);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT_DEGRADED, NULL);
+	CHECK_HEALTH(now, DEGRADED, 0, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT, NULL);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT, NULL);
+	CHECK_HEALTH(now, READY, 0, 0);
+	/* A failed node that answers probes again is not trusted at once either. */
+	now = a67_nodefsm_step(health(A67_NODE_FAILED, 3, 0), A67_SIGN_PROBE_OK, NULL);
+	CHECK_HEALTH(now, FAILED, 0, 1);
+	now = a67_nodefsm_step(now, A67_SIGN_PROBE_OK, NULL);
+	CHECK_HEALTH(now, DEGRADED, 0, 0);
+}
+
+static void
+goodbye_and_maintenance(void)
+{
+	A67NodeHealth now = health(A67_NODE_SUSPECT, 2, 1);
+
+	now = a67_nodefsm_step(now, A67_SIGN_GOODBYE, NULL);
+	CHECK_HEALTH(now, OFFLINE, 0, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_SILENT, NULL);
+	CHECK_HEALTH(now, OFFLINE, 0, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT, NULL);
+	CHECK_HEALTH(now, READY, 0, 0);
+	/* Who stays away and answers no probe either is dead like any other. */
+	now = a67_nodefsm_step(now, A67_SIGN_GOODBYE, NULL);
+	now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, NULL);
+	CHECK_HEALTH(now, SUSPECT, 1, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, NULL);
+	now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, NULL);
+	CHECK_HEALTH(now, FAILED, 3, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT, NULL);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT, NULL);
+	CHECK_HEALTH(now, READY, 0, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_MAINTENANCE, NULL);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT, NULL);
+	now = a67_nodefsm_step(now, A67_SIGN_GOODBYE, NULL);
+	CHECK_HEALTH(now, MAINTENANCE, 0, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_ACTIVATE, NULL);
+	CHECK_HEALTH(now, INITIALIZING, 0, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_REMOVE, NULL);
+	now = a67_nodefsm_step(now, A67_SIGN_ACTIVATE, NULL);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT, NULL);
+	CHECK_HEALTH(now, REMOVED, 0, 0);
+}
+
+static void
+limits_are_the_callers(void)
+{
+	static const A67NodeLimits patient = {2, 4, 3};
+	static const A67NodeLimits none = {0, 0, 0};
+	A67NodeHealth now = health(A67_NODE_READY, 0, 0);
+
+	now = a67_nodefsm_step(now, A67_SIGN_SILENT, &patient);
+	CHECK_HEALTH(now, READY, 0, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, &patient);
+	CHECK_HEALTH(now, READY, 1, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_SILENT, &patient);
+	CHECK_HEALTH(now, SUSPECT, 1, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, &patient);
+	now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, &patient);
+	CHECK_HEALTH(now, SUSPECT, 3, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, &patient);
+	CHECK_HEALTH(now, FAILED, 4, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT, &patient);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT, &patient);
+	CHECK_HEALTH(now, FAILED, 0, 2);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT, &patient);
+	CHECK_HEALTH(now, READY, 0, 0);
+
+	CHECK_HEALTH(a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, &none), FAILED, 1, 0);
+	CHECK_HEALTH(a67_nodefsm_step(health(A67_NODE_FAILED, 9, 0), A67_SIGN_BEAT, &none), READY, 0,
+				 0);
+}
+
+static void
+counts_do_not_wrap(void)
+{
+	static const A67NodeLimits endless = {UINT32_MAX, UINT32_MAX, UINT32_MAX};
+	A67NodeHealth now = health(A67_NODE_FAILED, UINT32_MAX, UINT32_MAX);
+
+	CHECK_HEALTH(a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, NULL), FAILED, UINT32_MAX, 0);
+	CHECK_HEALTH(a67_nodefsm_step(now, A67_SIGN_SILENT, &endless), FAILED, UINT32_MAX, 0);
+	CHECK_HEALTH(a67_nodefsm_step(now, A67_SIGN_BEAT, &endless), READY, 0, 0);
+}
+
+/* Whatever comes, counts and status stay within bounds. */
+static void
+random_signs_keep_the_state_valid(void)
+{
+	A67NodeHealth now = health(A67_NODE_INITIALIZING, 0, 0);
+	uint64_t seed = 17;
+	int i;
+
+	for (i = 0; i < 100000; i++)
+	{
+		A67NodeSign sign = (A67NodeSign) a67_random_below(&seed, A67_NODE_SIGN_COUNT);
+
+		now = a67_nodefsm_step(now, sign, NULL);
+		CHECK((unsigned) now.status < A67_NODE_STATUS_COUNT);
+		CHECK(now.goods < 2);
+		CHECK(now.failures < 3 || now.status == A67_NODE_FAILED);
+		if (now.status == A67_NODE_REMOVED)
+			now = health(A67_NODE_INITIALIZING, 0, 0);
+	}
+}
+
+static void
+heartbeats_give_signs(void)
+{
+	CHECK_INT(a67_nodefsm_beat_sign(0, 0, 0), A67_SIGN_BEAT);
+	CHECK_INT(a67_nodefsm_beat_sign(90, 90, 0.05), A67_SIGN_BEAT);
+	CHECK_INT(a67_nodefsm_beat_sign(90.1, 10, 0), A67_SIGN_BEAT_BUSY);
+	CHECK_INT(a67_nodefsm_beat_sign(10, 90.1, 0), A67_SIGN_BEAT_BUSY);
+	CHECK_INT(a67_nodefsm_beat_sign(10, 10, 0.051), A67_SIGN_BEAT_DEGRADED);
+	CHECK_INT(a67_nodefsm_beat_sign(99, 99, 0.5), A67_SIGN_BEAT_DEGRADED);
+	CHECK_INT(a67_nodefsm_beat_sign(NAN, 10, 0), A67_SIGN_BEAT_BUSY);
+	CHECK_INT(a67_nodefsm_beat_sign(10, 10, NAN), A67_SIGN_BEAT_DEGRADED);
+}
+
+static void
+placeable_statuses(void)
+{
+	int status;
+
+	for (status = 0; status < A67_NODE_STATUS_COUNT; status++)
+		CHECK(a67_node_status_placeable((A67NodeStatus) status) ==
+			  (status == A67_NODE_READY || status == A67_NODE_BUSY || status == A67_NODE_DEGRADED));
+	CHECK(!a67_node_status_placeable((A67NodeStatus) 99));
+}
+
+UNIT_MAIN("nodefsm", UNIT(documented_table_is_the_code), UNIT(documented_diagram_is_the_code),
+		  UNIT(names_go_both_ways), UNIT(unknown_names_and_numbers_are_refused),
+		  UNIT(rules_hold_everywhere), UNIT(silence_alone_never_fails_a_node),
+		  UNIT(a_node_dies_and_comes_back), UNIT(failures_must_be_consecutive),
+		  UNIT(answering_probes_alone_is_degraded), UNIT(goodbye_and_maintenance),
+		  UNIT(limits_are_the_callers), UNIT(counts_do_not_wrap),
+		  UNIT(random_signs_keep_the_state_valid), UNIT(heartbeats_give_signs),
+		  UNIT(placeable_statuses));
