@@ -1,0 +1,90 @@
+-- The public views. Each runs with the caller's rights, so the policies of the tables decide which rows are seen.
+
+CREATE OR REPLACE VIEW a67.node WITH (security_invoker = true) AS
+SELECT n.node_id, n.name, n.provider, n.region, o.status, o.status_reason, o.status_at, o.last_heartbeat_at, n.endpoint,
+       n.version, n.cpu_cores, n.memory_bytes, n.disk_bytes, o.cpu_percent, o.memory_percent, o.disk_percent, o.load1,
+       (SELECT count(*) FROM a67_internal.replica r WHERE r.node_id = n.node_id AND r.desired_state = 'running') AS replicas,
+       n.registered_at, n.owner_id
+FROM a67_internal.node n JOIN a67_internal.node_observed o USING (node_id)
+WHERE n.desired_state <> 'removed';
+COMMENT ON VIEW a67.node IS 'Your nodes: what they are, how they are';
+
+CREATE OR REPLACE VIEW a67.deployment WITH (security_invoker = true) AS
+SELECT d.deployment_id, d.name, d.status, d.status_reason, d.status_at, d.desired_state, d.release, d.replicas AS replicas_desired,
+       (SELECT count(*) FROM a67_internal.replica r
+        WHERE r.deployment_id = d.deployment_id AND r.desired_state = 'running' AND r.state = 'running') AS replicas_running,
+       d.created_at, d.updated_at, d.owner_id
+FROM a67_internal.deployment d;
+COMMENT ON VIEW a67.deployment IS 'Your deployments: what is wanted and how far it is true';
+
+CREATE OR REPLACE VIEW a67.release WITH (security_invoker = true) AS
+SELECT r.deployment_id, d.name AS deployment, r.number AS release, r.manifest, r.package_digest, r.created_at
+FROM a67_internal.release r JOIN a67_internal.deployment d USING (deployment_id);
+COMMENT ON VIEW a67.release IS 'Every manifest a deployment has had, with defaults filled in';
+
+CREATE OR REPLACE VIEW a67.replica WITH (security_invoker = true) AS
+SELECT r.replica_id, r.deployment_id, d.name AS deployment, r.release, r.node_id, n.name AS node, r.desired_state, r.state,
+       r.state_at, r.port, r.pid, r.restarts, r.error, r.log_tail, r.created_at
+FROM a67_internal.replica r
+JOIN a67_internal.deployment d USING (deployment_id)
+JOIN a67_internal.node n USING (node_id);
+COMMENT ON VIEW a67.replica IS 'Every copy of your apps, also those that are being stopped';
+
+CREATE OR REPLACE VIEW a67.endpoint WITH (security_invoker = true) AS
+SELECT d.name AS deployment, n.name AS node,
+       substring(n.endpoint from '^https?://(\[[^]]+\]|[^:/]+)') AS host, r.port,
+       format('http://%s:%s', substring(n.endpoint from '^https?://(\[[^]]+\]|[^:/]+)'), r.port) AS url,
+       r.release, r.replica_id
+FROM a67_internal.replica r
+JOIN a67_internal.deployment d USING (deployment_id)
+JOIN a67_internal.node n USING (node_id)
+JOIN a67_internal.node_observed o USING (node_id)
+WHERE r.desired_state = 'running' AND r.state = 'running' AND r.port IS NOT NULL AND o.status <> 'failed';
+COMMENT ON VIEW a67.endpoint IS 'Where your apps answer now, one row per healthy replica';
+
+CREATE OR REPLACE VIEW a67.package WITH (security_invoker = true) AS
+SELECT p.digest, p.size_bytes, p.created_at, p.owner_id FROM a67_internal.package p;
+COMMENT ON VIEW a67.package IS 'Your stored packages';
+
+CREATE OR REPLACE VIEW a67.join_token WITH (security_invoker = true) AS
+SELECT t.provider, t.region, t.name, t.created_at, t.expires_at, t.used_at, t.node_id FROM a67_internal.join_token t;
+COMMENT ON VIEW a67.join_token IS 'Join tokens you made, without the tokens themselves';
+
+CREATE OR REPLACE VIEW a67.event WITH (security_invoker = true) AS
+SELECT e.event_id, e.at, e.type, e.subject_id, e.payload FROM a67_internal.event e;
+COMMENT ON VIEW a67.event IS 'What happened to your nodes, deployments and replicas in the last 7 days';
+
+CREATE OR REPLACE VIEW a67.alert WITH (security_invoker = true) AS
+SELECT a.alert_id, a.severity, a.message, a.count, a.raised_at, a.last_at, a.resolved_at, a.subject_id, a.dedup_key
+FROM a67_internal.alert a;
+COMMENT ON VIEW a67.alert IS 'Conditions that need a person; resolved_at is set when they have passed';
+
+CREATE OR REPLACE VIEW a67.node_ring WITH (security_invoker = true) AS
+SELECT p.hash, p.name AS node
+FROM (SELECT array_agg(name ORDER BY name) AS names FROM a67.node WHERE status IN ('ready', 'busy')) n,
+     LATERAL a67.ring_points(n.names) p
+WHERE n.names IS NOT NULL;
+COMMENT ON VIEW a67.node_ring IS 'The consistent-hash ring of your ready nodes, point by point';
+
+CREATE OR REPLACE VIEW a67.node_ring_share WITH (security_invoker = true) AS
+SELECT s.name AS node, s.points, s.share
+FROM (SELECT array_agg(name ORDER BY name) AS names FROM a67.node WHERE status IN ('ready', 'busy')) n,
+     LATERAL a67.ring_shares(n.names) s
+WHERE n.names IS NOT NULL;
+COMMENT ON VIEW a67.node_ring_share IS 'How much of the ring each of your ready nodes owns';
+
+CREATE OR REPLACE VIEW a67.worker_status WITH (security_invoker = true) AS
+SELECT w.name, w.pid, w.started_at, w.last_tick_at, w.lag_ms, w.ticks, w.errors, w.restarts, w.last_error, w.last_error_at
+FROM a67_internal._worker_status() w;
+COMMENT ON VIEW a67.worker_status IS 'The background workers: last tick, lag behind schedule, errors, restarts';
+
+CREATE OR REPLACE VIEW a67.listener WITH (security_invoker = true) AS
+SELECT l.pid, l.address, l.port, format('http://%s:%s', l.address, l.port) AS url, l.clients, l.requests, l.api_workers, l.queued
+FROM a67_internal._listener_status() l;
+COMMENT ON VIEW a67.listener IS 'The HTTP listeners: where they listen and how busy they are';
+
+CREATE OR REPLACE VIEW a67.node_live WITH (security_invoker = true) AS
+SELECT n.name, l.node_id, l.last_seen_at, l.boot_id, l.state_version, l.cpu_percent, l.memory_percent, l.disk_percent, l.load1,
+       l.memory_free_bytes, l.active_requests
+FROM a67_internal._node_live() l JOIN a67_internal.node n USING (node_id);
+COMMENT ON VIEW a67.node_live IS 'The live node table in shared memory: the last heartbeat of each of your nodes';

@@ -1,0 +1,45 @@
+-- Events (what happened, append-only, pruned by age) and alerts (what a person should look at).
+
+CREATE TABLE a67_internal.event (
+    event_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    owner_id uuid NOT NULL REFERENCES a67_internal."user",
+    type text NOT NULL,
+    subject_id uuid NOT NULL,
+    payload jsonb NOT NULL
+);
+COMMENT ON TABLE a67_internal.event IS 'What happened to an owner''s nodes, deployments and replicas';
+CREATE INDEX event_owner_id_idx ON a67_internal.event (owner_id, event_id);
+
+CREATE TABLE a67_internal.alert (
+    alert_id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    owner_id uuid NOT NULL REFERENCES a67_internal."user",
+    severity text NOT NULL,
+    subject_id uuid NOT NULL,
+    dedup_key text NOT NULL,
+    message text NOT NULL,
+    count integer NOT NULL DEFAULT 1,
+    raised_at timestamptz NOT NULL DEFAULT now(),
+    last_at timestamptz NOT NULL DEFAULT now(),
+    resolved_at timestamptz,
+    CONSTRAINT alert_severity_check CHECK (severity IN ('info', 'warning', 'critical'))
+);
+COMMENT ON TABLE a67_internal.alert IS 'Conditions that need a person; one open row per dedup_key';
+CREATE UNIQUE INDEX alert_open_key ON a67_internal.alert (dedup_key) WHERE resolved_at IS NULL;
+CREATE INDEX alert_owner_id_idx ON a67_internal.alert (owner_id, raised_at);
+
+ALTER TABLE a67_internal.event ENABLE ROW LEVEL SECURITY;
+ALTER TABLE a67_internal.event FORCE ROW LEVEL SECURITY;
+CREATE POLICY event_own ON a67_internal.event FOR SELECT TO a67_user
+    USING (owner_id = (SELECT a67_internal._claims_user_id()));
+CREATE POLICY event_admin ON a67_internal.event FOR SELECT TO a67_admin USING (true);
+ALTER TABLE a67_internal.alert ENABLE ROW LEVEL SECURITY;
+ALTER TABLE a67_internal.alert FORCE ROW LEVEL SECURITY;
+CREATE POLICY alert_own ON a67_internal.alert FOR SELECT TO a67_user
+    USING (owner_id = (SELECT a67_internal._claims_user_id()));
+CREATE POLICY alert_admin ON a67_internal.alert FOR SELECT TO a67_admin USING (true);
+GRANT SELECT ON a67_internal.event, a67_internal.alert TO a67_user, a67_admin;
+
+SELECT pg_catalog.pg_extension_config_dump('a67_internal.event', '');
+SELECT pg_catalog.pg_extension_config_dump('a67_internal.event_event_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('a67_internal.alert', '');

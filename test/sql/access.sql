@@ -1,0 +1,139 @@
+\set QUIET 1
+\pset format unaligned
+\pset tuples_only true
+BEGIN;
+-- Every public function and view against every role. A new one without a row here fails the first two tests.
+CREATE TEMP TABLE may (object text PRIMARY KEY, roles text);
+INSERT INTO may VALUES
+    ('version', 'anon user node admin'),
+    ('murmur3', 'user admin'),
+    ('ring_lookup', 'user admin'),
+    ('ring_points', 'user admin'),
+    ('ring_shares', 'user admin'),
+    ('ring_diff', 'user admin'),
+    ('manifest_check', 'user admin'),
+    ('user_create', 'admin'),
+    ('token_create', 'admin'),
+    ('join_token_create', 'user admin'),
+    ('node_register', 'anon'),
+    ('node_token_renew', 'node'),
+    ('node_heartbeat', 'node'),
+    ('node_remove', 'user admin'),
+    ('node_select', 'user admin'),
+    ('package_put', 'user admin'),
+    ('package_get', 'user node admin'),
+    ('deployment_create', 'user admin'),
+    ('deployment_scale', 'user admin'),
+    ('deployment_stop', 'user admin'),
+    ('deployment_start', 'user admin'),
+    ('deployment_remove', 'user admin'),
+    ('view node', 'user admin'),
+    ('view deployment', 'user admin'),
+    ('view release', 'user admin'),
+    ('view replica', 'user admin'),
+    ('view endpoint', 'user admin'),
+    ('view package', 'user admin'),
+    ('view join_token', 'user admin'),
+    ('view event', 'user admin'),
+    ('view alert', 'user admin'),
+    ('view node_ring', 'user admin'),
+    ('view node_ring_share', 'user admin'),
+    ('view node_live', 'user admin'),
+    ('view worker_status', 'admin'),
+    ('view listener', 'admin');
+SELECT plan(31);
+
+SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'a67'::regnamespace$$,
+    $$SELECT object FROM may WHERE object NOT LIKE 'view %'$$, 'every function has a row');
+SELECT set_eq($$SELECT 'view ' || relname FROM pg_class WHERE relnamespace = 'a67'::regnamespace AND relkind IN ('v', 'r', 'm', 'f')$$,
+    $$SELECT object FROM may WHERE object LIKE 'view %'$$, 'every view has a row');
+SELECT is_empty($$
+    SELECT p.proname, r FROM pg_proc p JOIN may m ON m.object = p.proname, unnest(ARRAY['anon', 'user', 'node', 'admin']) r
+    WHERE p.pronamespace = 'a67'::regnamespace
+      AND has_function_privilege('a67_' || r, p.oid, 'EXECUTE') <> (r = ANY (string_to_array(m.roles, ' ')))$$,
+    'functions: exactly these roles may call them');
+SELECT is_empty($$
+    SELECT c.relname, r FROM pg_class c JOIN may m ON m.object = 'view ' || c.relname, unnest(ARRAY['anon', 'user', 'node', 'admin']) r
+    WHERE c.relnamespace = 'a67'::regnamespace
+      AND has_table_privilege('a67_' || r, c.oid, 'SELECT') <> (r = ANY (string_to_array(m.roles, ' ')))$$,
+    'views: exactly these roles may read them');
+SELECT is_empty($$
+    SELECT c.relname, r FROM pg_class c, unnest(ARRAY['anon', 'user', 'node', 'admin', 'authenticator']) r,
+           unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) p
+    WHERE c.relnamespace IN ('a67'::regnamespace, 'a67_internal'::regnamespace) AND c.relkind IN ('r', 'v')
+      AND has_table_privilege('a67_' || r, c.oid, p)$$, 'nobody writes a table or view directly');
+SELECT is_empty($$
+    SELECT p.proname FROM pg_proc p, unnest(ARRAY['anon', 'user', 'node', 'admin']) r
+    WHERE p.pronamespace = 'a67_internal'::regnamespace AND has_function_privilege('a67_' || r, p.oid, 'EXECUTE')
+      AND (p.proname, r) NOT IN (('_claims_user_id', 'user'), ('_claims_user_id', 'admin'), ('_node_live', 'user'), ('_node_live', 'admin'),
+                                 ('_worker_status', 'admin'), ('_listener_status', 'admin'))$$,
+    'private functions are private but for what views need');
+SELECT is_empty($$SELECT relname FROM pg_class WHERE relnamespace = 'a67_internal'::regnamespace AND relkind = 'r'
+                  AND NOT (relrowsecurity AND relforcerowsecurity)$$, 'row-level security is on and forced everywhere');
+SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace IN ('a67'::regnamespace, 'a67_internal'::regnamespace) AND prosecdef
+                  AND NOT coalesce(proconfig::text LIKE '%search_path=pg_catalog, a67, a67_internal, pg_temp%', false)$$,
+    'every SECURITY DEFINER function fixes its search path');
+SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace = 'a67'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL
+    UNION ALL SELECT relname FROM pg_class WHERE relnamespace = 'a67'::regnamespace AND relkind = 'v' AND obj_description(oid, 'pg_class') IS NULL$$,
+    'every public object has a comment');
+SELECT is((SELECT rolcanlogin AND NOT rolinherit AND NOT rolsuper FROM pg_roles WHERE rolname = 'a67_authenticator'), true,
+    'the authenticator logs in, inherits nothing, is nobody');
+
+-- Two users, each with a node and a deployment; what one sees of the other
+CREATE TEMP TABLE person (name text PRIMARY KEY, user_id uuid);
+INSERT INTO person SELECT n, a67.user_create(n || '@example.com') FROM unnest(ARRAY['ann', 'bob']) n;
+GRANT SELECT ON person TO a67_user, a67_admin, a67_node;
+CREATE FUNCTION pg_temp.act_as(person text, role text DEFAULT 'a67_user') RETURNS text LANGUAGE sql AS $$
+    SELECT set_config('request.jwt.claims', json_build_object('sub', p.user_id, 'role', role)::text, true) || set_config('role', role, true)
+    FROM person p WHERE p.name = person
+$$;
+SELECT throws_ok($$SELECT a67.user_create('ann@example.com')$$, '23505', NULL, 'an address twice');
+SELECT throws_ok($$SELECT a67.user_create('ANN@example.com ')$$, '23505', NULL, 'in any spelling');
+SELECT throws_ok($$SELECT a67.user_create('nobody')$$, '22023', NULL, 'an address that is none');
+SELECT throws_ok($$SELECT a67.user_create('c@example.com', 'postgres')$$, '22023', NULL, 'a role that is none of ours');
+SELECT throws_ok($$SELECT a67.token_create('00000000-0000-4000-8000-000000000001')$$, 'PT404', NULL, 'a token for nobody');
+SELECT matches(a67.token_create(user_id), '^[\w-]+\.[\w-]+\.[\w-]+$', 'a token is a JWT') FROM person WHERE name = 'ann';
+
+SELECT pg_temp.act_as('ann') \g /dev/null
+CREATE TEMP TABLE ann_token ON COMMIT DROP AS SELECT a67.join_token_create() ->> 'token' AS token;
+RESET ROLE;
+SELECT a67.node_register(token, 'http://127.0.0.1:7201', repeat('x', 43), '{"cpu_cores": 1, "memory_gb": 1, "disk_gb": 1}', name => 'ann-node')
+FROM ann_token \g /dev/null
+UPDATE a67_internal.node_observed o SET status = 'ready' FROM a67_internal.node n WHERE n.node_id = o.node_id AND n.name = 'ann-node';
+SELECT pg_temp.act_as('ann') \g /dev/null
+SELECT is(a67.deployment_create(jsonb_build_object('name', 'ann-app', 'entrypoint', '["./x"]'::jsonb,
+    'package', a67.package_put('\x1f8b0801'))) ->> 'status', 'pending', 'ann deploys');
+SELECT isnt_empty('SELECT FROM a67.node', 'ann sees her node');
+SELECT isnt_empty('SELECT FROM a67.deployment', 'her deployment');
+SELECT isnt_empty('SELECT FROM a67.event', 'her events');
+SELECT pg_temp.act_as('bob') \g /dev/null
+SELECT is_empty($$
+    SELECT 'node' FROM a67.node UNION ALL SELECT 'deployment' FROM a67.deployment UNION ALL SELECT 'release' FROM a67.release
+    UNION ALL SELECT 'replica' FROM a67.replica UNION ALL SELECT 'endpoint' FROM a67.endpoint UNION ALL SELECT 'package' FROM a67.package
+    UNION ALL SELECT 'join_token' FROM a67.join_token UNION ALL SELECT 'event' FROM a67.event UNION ALL SELECT 'alert' FROM a67.alert
+    UNION ALL SELECT 'node_live' FROM a67.node_live UNION ALL SELECT 'user' FROM a67_internal."user" WHERE email LIKE 'ann%'$$,
+    'bob sees nothing of it');
+SELECT throws_ok($$SELECT a67.deployment_stop('ann-app')$$, 'PT404', 'deployment "ann-app" does not exist', 'nor can he stop it');
+SELECT throws_ok($$SELECT a67.node_remove('ann-node')$$, 'PT404', NULL, 'nor remove her node');
+SELECT throws_ok($$SELECT count(*) FROM a67.package_get('$$ || encode(sha256('\x1f8b0801'), 'hex') || $$')$$, 'PT404', NULL, 'nor fetch her package');
+SELECT throws_ok($$SELECT a67.deployment_create(jsonb_build_object('name', 'b', 'entrypoint', '["./x"]'::jsonb, 'package', a67.package_put('\x1f8b0802')))$$,
+    '53000', NULL, 'nor use her node');
+SELECT throws_ok('SELECT a67.user_create(''d@example.com'')', '42501', NULL, 'nor make users');
+SELECT throws_ok('SELECT * FROM a67.worker_status', '42501', NULL, 'nor look at the workers');
+SELECT throws_ok('SELECT * FROM a67_internal.signing_key', '42501', NULL, 'nor at keys');
+RESET ROLE;
+UPDATE a67_internal."user" SET role = 'a67_admin' WHERE email = 'bob@example.com';
+SELECT pg_temp.act_as('bob', 'a67_admin') \g /dev/null
+SELECT isnt_empty($$SELECT FROM a67.deployment WHERE name = 'ann-app'$$, 'an administrator sees it');
+RESET ROLE;
+
+-- Claims that lie
+SELECT set_config('request.jwt.claims', '{"sub": "00000000-0000-4000-8000-000000000001", "role": "a67_user"}', true) \g /dev/null
+SET LOCAL ROLE a67_user;
+SELECT throws_ok('SELECT a67.join_token_create()', 'PT401', 'not authenticated', 'a subject that is no user');
+SELECT set_config('request.jwt.claims', '{"role": "a67_admin"}', true) \g /dev/null
+SELECT throws_ok('SELECT a67.join_token_create()', 'PT401', NULL, 'claiming a role without holding it');
+
+RESET ROLE;
+SELECT * FROM finish();
+ROLLBACK;
