@@ -88,7 +88,7 @@ a67_buf_reserve(A67Buf *buf, size_t extra)
 	}
 	if (buf->data != NULL && extra <= buf->cap - buf->head - buf->len - 1)
 		return true;
-	if (buf->head > 0)
+	if (buf->data != NULL && buf->head > 0)
 	{
 		slide_to_start(buf);
 		if (extra <= buf->cap - buf->len - 1)

@@ -22,7 +22,7 @@ typedef enum A67NodeStatus
 	A67_NODE_DEGRADED,	  /* errors above 5 %, or answers probes without sending heartbeats */
 	A67_NODE_SUSPECT,	  /* silent, not yet proven dead */
 	A67_NODE_FAILED,	  /* silent and unreachable: its replicas are replaced */
-	A67_NODE_OFFLINE,	  /* said goodbye */
+	A67_NODE_OFFLINE,	  /* said goodbye; failed once probes fail as well */
 	A67_NODE_MAINTENANCE, /* taken out by an operator */
 	A67_NODE_REMOVED	  /* final */
 } A67NodeStatus;
