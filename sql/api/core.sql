@@ -32,14 +32,14 @@ COMMENT ON FUNCTION a67.ring_diff(text[], float8[], text[], float8[]) IS
     'Hash ranges (start exclusive, end inclusive) whose owner differs between two rings';
 
 CREATE OR REPLACE FUNCTION a67_internal._node_step(INOUT status text, INOUT failures integer, INOUT goods integer,
-    sign text) RETURNS record
+    sign text) RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'a67_sql_node_step' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION a67_internal._node_step(text, integer, integer, text) IS 'One step of the node health state machine (docs/states.md)';
 
 CREATE OR REPLACE FUNCTION a67_internal._place(ids uuid[], facts float8[], regions text[], providers text[],
     count integer, memory_bytes bigint, cpu float8, seed bigint)
 RETURNS TABLE (ordinal integer, node_id uuid, score float8, parts jsonb, shortage text)
-AS 'MODULE_PATHNAME', 'a67_sql_place' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+AS 'MODULE_PATHNAME', 'a67_sql_place' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
 CREATE OR REPLACE FUNCTION a67_internal._backoff_ms(attempt integer, base_ms integer, cap_ms integer, seed bigint) RETURNS integer
 AS 'MODULE_PATHNAME', 'a67_sql_backoff_ms' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
@@ -47,7 +47,7 @@ AS 'MODULE_PATHNAME', 'a67_sql_backoff_ms' LANGUAGE C IMMUTABLE STRICT PARALLEL 
 CREATE OR REPLACE FUNCTION a67_internal._random_bytes(n integer) RETURNS bytea
 AS 'MODULE_PATHNAME', 'a67_sql_random_bytes' LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
 
-CREATE OR REPLACE FUNCTION a67_internal._key_generate(kind text, kid text, OUT public_key bytea, OUT sealed bytea) RETURNS record
+CREATE OR REPLACE FUNCTION a67_internal._key_generate(kind text, kid text, OUT public_key bytea, OUT sealed bytea) RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'a67_sql_key_generate' LANGUAGE C VOLATILE STRICT;
 
 CREATE OR REPLACE FUNCTION a67_internal._jwt_sign(claims jsonb, alg text, kid text, sealed bytea) RETURNS text

@@ -290,16 +290,15 @@ AS $$
         SELECT r.node_id, sum(r.memory_bytes) AS memory_bytes, sum(r.cpu) AS cpu,
                count(*) FILTER (WHERE r.deployment_id = _candidates.deployment_id) AS same
         FROM a67_internal.replica r GROUP BY r.node_id)
-    SELECT array_agg(n.node_id ORDER BY n.node_id),
-           array_agg(ARRAY[coalesce(o.cpu_percent, 0), coalesce(o.memory_percent, 0), 0,
-                           coalesce(o.active_requests, 0), n.max_concurrent_requests, 0, 0,
-                           n.memory_bytes - coalesce(p.memory_bytes, 0), n.cpu_cores - coalesce(p.cpu, 0),
-                           (o.status NOT IN ('ready', 'busy') OR n.node_id = ANY (avoid_nodes))::integer,
-                           coalesce(p.same, 0),
-                           greatest(0, coalesce(extract(epoch FROM _candidates.now - o.metrics_at), 0))]::float8[]
-                     ORDER BY n.node_id),
-           array_agg(coalesce(n.region, '') ORDER BY n.node_id),
-           array_agg(n.provider ORDER BY n.node_id)
+    SELECT coalesce(array_agg(n.node_id ORDER BY n.node_id), '{}'),
+           coalesce(array_agg(ARRAY[
+               coalesce(o.cpu_percent, 0), coalesce(o.memory_percent, 0), 0, coalesce(o.active_requests, 0),
+               n.max_concurrent_requests, 0, 0, n.memory_bytes - coalesce(p.memory_bytes, 0), n.cpu_cores - coalesce(p.cpu, 0),
+               (o.status NOT IN ('ready', 'busy') OR n.node_id = ANY (avoid_nodes))::integer, coalesce(p.same, 0),
+               greatest(0, coalesce(extract(epoch FROM _candidates.now - o.metrics_at), 0))]::float8[]
+               ORDER BY n.node_id), '{}'),
+           coalesce(array_agg(coalesce(n.region, '') ORDER BY n.node_id), '{}'),
+           coalesce(array_agg(n.provider ORDER BY n.node_id), '{}')
     FROM a67_internal.node n
     JOIN a67_internal.node_observed o USING (node_id)
     LEFT JOIN promised p USING (node_id)

@@ -46,7 +46,7 @@ BEGIN
     UPDATE a67_internal.deployment d
     SET place_failures = d.place_failures + 1,
         avoid_nodes = CASE WHEN r.node_id = ANY (d.avoid_nodes) THEN d.avoid_nodes ELSE d.avoid_nodes[1:99] || r.node_id END,
-        next_place_at = _replica_fail.now + make_interval(secs => a67_internal._backoff_ms(d.place_failures, 500, 60000,
+        next_place_at = _replica_fail.now + make_interval(secs => a67_internal._backoff_ms(d.place_failures + 1, 500, 60000,
             hashtextextended(d.deployment_id::text, d.place_failures)) / 1000.0),
         status_reason = left(coalesce(_replica_fail.error, r.error), 500)
     FROM a67_internal.replica r
@@ -374,7 +374,7 @@ BEGIN
     ELSE
         UPDATE a67_internal.replica t
         SET attempts = t.attempts + 1, error = failure,
-            next_push_at = _command_record.now + make_interval(secs => a67_internal._backoff_ms(t.attempts, 500, 60000,
+            next_push_at = _command_record.now + make_interval(secs => a67_internal._backoff_ms(t.attempts + 1, 500, 60000,
                 hashtextextended(t.replica_id::text, t.epoch)) / 1000.0)
         WHERE t.replica_id = r.replica_id;
     END IF;

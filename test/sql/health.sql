@@ -3,8 +3,6 @@
 \pset tuples_only true
 BEGIN;
 SELECT plan(27);
-SET LOCAL a67.heartbeat_interval = '10s';
-SET LOCAL a67.probe_timeout = '5s';
 
 -- The clock is the test's own; it starts now.
 CREATE FUNCTION pg_temp.t(after interval) RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now() + after';

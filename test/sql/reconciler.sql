@@ -3,8 +3,6 @@
 \pset tuples_only true
 BEGIN;
 SELECT plan(56);
-SET LOCAL a67.push_timeout = '10s';
-SET LOCAL a67.deploy_timeout = '5min';
 
 -- The clock is the test's own; it starts now.
 CREATE FUNCTION pg_temp.t(after interval) RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now() + after';
