@@ -63,7 +63,7 @@ BEGIN
     SELECT * INTO token FROM a67_internal.join_token t
     WHERE t.token_hash = sha256(convert_to(coalesce(split_part(join_token, '.', 2), ''), 'UTF8'))
     FOR UPDATE;
-    IF NOT FOUND OR split_part(join_token, '.', 1) <> 'a67j' OR token.expires_at <= now() THEN
+    IF NOT FOUND OR join_token !~ '^a67j\.[A-Za-z0-9_-]{43}\.[A-Za-z0-9_-]{43}$' OR token.expires_at <= now() THEN
         RAISE EXCEPTION 'join token is invalid or expired'
             USING ERRCODE = 'PT401', HINT = 'Make a new one with a67.join_token_create().';
     END IF;

@@ -1,3 +1,4 @@
+\set ECHO none
 \set QUIET 1
 \pset format unaligned
 \pset tuples_only true
