@@ -1,0 +1,23 @@
+/*
+ * clock.h - the agent's only place that asks what time it is.
+ *
+ * Timers run on the monotonic clock; the wall clock serves time stamps and the claims of tokens.
+ * Everything else is handed `now_ms`.
+ */
+#ifndef A67_AGENT_CLOCK_H
+#define A67_AGENT_CLOCK_H
+
+#include <stdint.h>
+
+#define A67_TIME_SIZE 32
+
+/* CLOCK_MONOTONIC in milliseconds. */
+int64_t		a67_clock_now_ms(void);
+
+/* Milliseconds since 1970. */
+int64_t		a67_clock_wall_ms(void);
+
+/* RFC 3339 in UTC with milliseconds. */
+void		a67_clock_format(int64_t wall_ms, char out[A67_TIME_SIZE]);
+
+#endif							/* A67_AGENT_CLOCK_H */

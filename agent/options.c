@@ -1,0 +1,316 @@
+/*
+ * options.c - one table of flags, each with its environment variable and its check.  See options.h.
+ */
+#include "options.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MIN_HEARTBEAT_S 0.05
+#define MAX_HEARTBEAT_S 3600.0
+
+const char a67_options_help[] =
+	"Runs applications on this machine for an Automator67 controller.\n"
+	"\n"
+	"  a67-agent join URL TOKEN [flags]   register with the controller at URL, then run\n"
+	"  a67-agent run [flags]              run again from the state directory\n"
+	"  a67-agent --help | --version\n"
+	"\n"
+	"TOKEN is a join token, or - to read it from standard input, or @FILE.\n"
+	"\n"
+	"Flags (and environment variables):\n"
+	"  --state-dir DIR            where keys, state and applications are kept (A67_STATE_DIR;\n"
+	"                             default /var/lib/a67-agent, not as root ~/.local/state/a67-agent)\n"
+	"  --listen ADDR:PORT         where to serve the controller (A67_LISTEN; default 127.0.0.1:0,\n"
+	"                             port 0 is any free one, kept from then on)\n"
+	"  --advertise HOST[:PORT]    how the controller reaches this node (A67_ADVERTISE; default ADDR)\n"
+	"  --name NAME                name of the node (A67_NAME; default the host name)\n"
+	"  --region NAME              (A67_REGION; default local)\n"
+	"  --provider NAME            (A67_PROVIDER; default generic)\n"
+	"  --heartbeat-interval SEC   instead of the controller's (A67_HEARTBEAT_INTERVAL)\n"
+	"  --ca-file FILE             CAs for an https URL, PEM (A67_CA_FILE; default the system's)\n"
+	"  --log-level LEVEL          error, warning, info or debug (A67_LOG_LEVEL; default info)\n"
+	"  --stop-apps                stop the applications when the agent ends (A67_STOP_APPS=1)\n"
+	"\n"
+	"Exit status: 0 ended as asked, 100 wrong usage, 111 could not go on.\n";
+
+typedef int (*Setter)(A67Options *options, const char *value, A67Why *why);
+
+typedef struct Flag
+{
+	const char *name;
+	const char *variable;
+	size_t		offset;			/* of a text member, when there is no setter */
+	Setter		set;
+	bool		alone;			/* takes no value */
+} Flag;
+
+static int
+set_listen(A67Options *options, const char *value, A67Why *why)
+{
+	const char *colon = strrchr(value, ':');
+	const char *start = value;
+	size_t		len;
+	char	   *end = NULL;
+	unsigned long port;
+	unsigned char scratch[sizeof(struct in6_addr)];
+
+	if (colon == NULL || colon[1] < '0' || colon[1] > '9')
+		return a67_why(why, -EINVAL, "--listen takes ADDR:PORT, not \"%s\"", value);
+	errno = 0;
+	port = strtoul(colon + 1, &end, 10);
+	if (errno != 0 || *end != '\0' || port > UINT16_MAX)
+		return a67_why(why, -EINVAL, "--listen takes a port up to 65535, not \"%s\"", colon + 1);
+	len = (size_t) (colon - value);
+	if (len >= 2 && value[0] == '[' && colon[-1] == ']')
+	{
+		start++;
+		len -= 2;
+	}
+	if (len >= sizeof(options->listen))
+		return a67_why(why, -EINVAL, "--listen is too long");
+	memcpy(options->listen, start, len);
+	options->listen[len] = '\0';
+	options->port = (uint16_t) port;
+	if (inet_pton(AF_INET, options->listen, scratch) != 1 &&
+		inet_pton(AF_INET6, options->listen, scratch) != 1)
+		return a67_why(why, -EINVAL, "--listen takes a numeric address, not \"%s\"",
+					   options->listen);
+	return 0;
+}
+
+static int
+set_heartbeat(A67Options *options, const char *value, A67Why *why)
+{
+	char	   *end = NULL;
+	double		seconds;
+
+	errno = 0;
+	seconds = strtod(value, &end);
+	if (errno != 0 || end == value || *end != '\0' || !isfinite(seconds) ||
+		seconds < MIN_HEARTBEAT_S || seconds > MAX_HEARTBEAT_S)
+		return a67_why(why, -EINVAL,
+					   "--heartbeat-interval takes seconds from %g to %g, not \"%s\"",
+					   MIN_HEARTBEAT_S, MAX_HEARTBEAT_S, value);
+	options->heartbeat_ms = (int64_t) (seconds * 1000.0);
+	return 0;
+}
+
+static int
+set_log_level(A67Options *options, const char *value, A67Why *why)
+{
+	if (!a67_log_parse_level(value, &options->log_level))
+		return a67_why(why, -EINVAL, "--log-level is one of error, warning, info, debug, not \"%s\"",
+					   value);
+	return 0;
+}
+
+static int
+set_stop_apps(A67Options *options, const char *value, A67Why *why)
+{
+	if (value != NULL && strcmp(value, "1") != 0 && strcmp(value, "0") != 0)
+		return a67_why(why, -EINVAL, "A67_STOP_APPS is 0 or 1, not \"%s\"", value);
+	options->stop_apps = value == NULL || value[0] == '1';
+	return 0;
+}
+
+static const Flag flags[] = {
+	{"--state-dir", "A67_STATE_DIR", offsetof(A67Options, state_dir), NULL, false},
+	{"--listen", "A67_LISTEN", 0, set_listen, false},
+	{"--advertise", "A67_ADVERTISE", offsetof(A67Options, advertise), NULL, false},
+	{"--name", "A67_NAME", offsetof(A67Options, name), NULL, false},
+	{"--region", "A67_REGION", offsetof(A67Options, region), NULL, false},
+	{"--provider", "A67_PROVIDER", offsetof(A67Options, provider), NULL, false},
+	{"--heartbeat-interval", "A67_HEARTBEAT_INTERVAL", 0, set_heartbeat, false},
+	{"--ca-file", "A67_CA_FILE", offsetof(A67Options, ca_file), NULL, false},
+	{"--log-level", "A67_LOG_LEVEL", 0, set_log_level, false},
+	{"--stop-apps", "A67_STOP_APPS", 0, set_stop_apps, true},
+};
+
+#define FLAG_COUNT (sizeof(flags) / sizeof(flags[0]))
+
+static int
+set_text(char *out, size_t size, const char *name, const char *value, A67Why *why)
+{
+	if (value[0] == '\0' || strlen(value) >= size)
+		return a67_why(why, -EINVAL, "%s takes 1 to %zu characters", name, size - 1);
+	for (const char *c = value; *c != '\0'; c++)
+	{
+		if ((unsigned char) *c < 0x20 || *c == 0x7f)
+			return a67_why(why, -EINVAL, "%s holds a control character", name);
+	}
+	memcpy(out, value, strlen(value) + 1);
+	return 0;
+}
+
+static int
+apply(const Flag *flag, A67Options *options, const char *value, A67Why *why)
+{
+	if (flag->set != NULL)
+		return flag->set(options, value, why);
+	return set_text((char *) options + flag->offset, A67_OPTION_SIZE, flag->name, value, why);
+}
+
+static int
+set_defaults(A67Options *options, A67Why *why)
+{
+	const char *home = getenv("HOME");
+
+	options->log_level = A67_LOG_INFO;
+	(void) snprintf(options->listen, sizeof(options->listen), "127.0.0.1");
+	(void) snprintf(options->region, sizeof(options->region), "local");
+	(void) snprintf(options->provider, sizeof(options->provider), "generic");
+	if (gethostname(options->name, sizeof(options->name) - 1) != 0 || options->name[0] == '\0')
+		(void) snprintf(options->name, sizeof(options->name), "node");
+	if (geteuid() == 0 || home == NULL)
+		(void) snprintf(options->state_dir, sizeof(options->state_dir), "/var/lib/a67-agent");
+	else
+		(void) snprintf(options->state_dir, sizeof(options->state_dir), "%s/.local/state/a67-agent",
+						home);
+	for (size_t i = 0; i < FLAG_COUNT; i++)
+	{
+		const char *value = getenv(flags[i].variable);
+
+		if (value != NULL && value[0] != '\0')
+		{
+			int			err = apply(&flags[i], options, value, why);
+
+			if (err != 0)
+				return err;
+		}
+	}
+	return 0;
+}
+
+/* "--name=value" and "--name value"; *at moves past the value. */
+static int
+parse_flag(A67Options *options, char **argv, int argc, int *at, A67Why *why)
+{
+	const char *word = argv[*at];
+	size_t		name_len = strcspn(word, "=");
+
+	for (size_t i = 0; i < FLAG_COUNT; i++)
+	{
+		const Flag *flag = &flags[i];
+
+		if (strlen(flag->name) != name_len || strncmp(flag->name, word, name_len) != 0)
+			continue;
+		if (flag->alone && word[name_len] == '=')
+			return a67_why(why, -EINVAL, "%s takes no value", flag->name);
+		if (flag->alone)
+			return apply(flag, options, NULL, why);
+		if (word[name_len] == '=')
+			return apply(flag, options, word + name_len + 1, why);
+		if (*at + 1 >= argc)
+			return a67_why(why, -EINVAL, "%s takes a value", flag->name);
+		*at += 1;
+		return apply(flag, options, argv[*at], why);
+	}
+	return a67_why(why, -EINVAL, "unknown flag \"%.*s\"", (int) name_len, word);
+}
+
+/* The token from a descriptor: one word, the white space round it dropped. */
+static int
+read_token(A67Options *options, int fd, A67Why *why)
+{
+	char		text[A67_TOKEN_SIZE + 64];
+	size_t		len = 0;
+	size_t		start = 0;
+	ssize_t		n = 1;
+
+	while (len < sizeof(text) - 1 && (n = read(fd, text + len, sizeof(text) - 1 - len)) != 0)
+	{
+		if (n < 0 && errno != EINTR)
+			return a67_why(why, -errno, "could not read the join token: %s", strerror(errno));
+		if (n > 0)
+			len += (size_t) n;
+	}
+	text[len] = '\0';
+	while (len > 0 && strchr(" \t\r\n", text[len - 1]) != NULL)
+		text[--len] = '\0';
+	while (start < len && strchr(" \t\r\n", text[start]) != NULL)
+		start++;
+	if (len - start >= sizeof(options->token) || len == start)
+		return a67_why(why, -EINVAL, "the join token is empty or too long");
+	memcpy(options->token, text + start, len - start + 1);
+	return 0;
+}
+
+static int
+set_token(A67Options *options, const char *word, A67Why *why)
+{
+	int			fd;
+	int			err;
+
+	if (strcmp(word, "-") == 0)
+		return read_token(options, STDIN_FILENO, why);
+	if (word[0] == '@')
+	{
+		fd = open(word + 1, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			return a67_why(why, -errno, "could not open \"%s\": %s", word + 1, strerror(errno));
+		err = read_token(options, fd, why);
+		(void) close(fd);
+		return err;
+	}
+	return set_text(options->token, sizeof(options->token), "TOKEN", word, why);
+}
+
+static int
+set_command(A67Options *options, const char *word, A67Why *why)
+{
+	if (strcmp(word, "join") == 0)
+		options->command = A67_COMMAND_JOIN;
+	else if (strcmp(word, "run") == 0)
+		options->command = A67_COMMAND_RUN;
+	else if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
+		options->command = A67_COMMAND_HELP;
+	else if (strcmp(word, "--version") == 0)
+		options->command = A67_COMMAND_VERSION;
+	else
+		return a67_why(why, -EINVAL, "unknown command \"%s\"", word);
+	return 0;
+}
+
+int
+a67_options_parse(int argc, char **argv, A67Options *options, A67Why *why)
+{
+	const char *words[2] = {NULL, NULL};
+	size_t		count = 0;
+	size_t		wanted;
+	int			err;
+
+	memset(options, 0, sizeof(*options));
+	if (argc < 2)
+		return a67_why(why, -EINVAL, "a command is needed: join, run, --help or --version");
+	err = set_command(options, argv[1], why);
+	if (err != 0 || options->command == A67_COMMAND_HELP ||
+		options->command == A67_COMMAND_VERSION)
+		return err;
+	wanted = options->command == A67_COMMAND_JOIN ? 2 : 0;
+	err = set_defaults(options, why);
+	for (int i = 2; err == 0 && i < argc; i++)
+	{
+		if (argv[i][0] == '-' && argv[i][1] != '\0')
+			err = parse_flag(options, argv, argc, &i, why);
+		else if (count == wanted)
+			err = a67_why(why, -EINVAL, "too many arguments");
+		else
+			words[count++] = argv[i];
+	}
+	if (err != 0)
+		return err;
+	if (count < wanted)
+		return a67_why(why, -EINVAL, "join takes URL and TOKEN");
+	if (wanted == 0)
+		return 0;
+	err = set_text(options->url, sizeof(options->url), "URL", words[0], why);
+	return err != 0 ? err : set_token(options, words[1], why);
+}

@@ -1,0 +1,50 @@
+/*
+ * options.h - what the command line and the environment ask of the agent.
+ *
+ * Decides defaults and checks every value; reads the join token from where it is kept.  A flag wins
+ * over its A67_ variable.  Touches no state.  Called once by main.
+ */
+#ifndef A67_AGENT_OPTIONS_H
+#define A67_AGENT_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "log.h"
+
+#define A67_OPTION_SIZE 256
+#define A67_TOKEN_SIZE	256
+
+typedef enum A67Command
+{
+	A67_COMMAND_HELP,
+	A67_COMMAND_VERSION,
+	A67_COMMAND_JOIN,
+	A67_COMMAND_RUN
+} A67Command;
+
+typedef struct A67Options
+{
+	A67Command	command;
+	char		url[A67_OPTION_SIZE];		/* join: of the controller */
+	char		token[A67_TOKEN_SIZE];		/* join: zeroed by main once registered */
+	char		state_dir[A67_OPTION_SIZE];
+	char		listen[A67_OPTION_SIZE];	/* numeric address */
+	uint16_t	port;						/* 0: any free one, or the one used before */
+	char		advertise[A67_OPTION_SIZE]; /* "" or HOST or HOST:PORT */
+	char		name[A67_OPTION_SIZE];
+	char		region[A67_OPTION_SIZE];
+	char		provider[A67_OPTION_SIZE];
+	char		ca_file[A67_OPTION_SIZE];	/* "": the system's */
+	int64_t		heartbeat_ms;				/* 0: what the controller says */
+	A67LogLevel log_level;
+	bool		stop_apps;
+} A67Options;
+
+/* Text of --help. */
+extern const char a67_options_help[];
+
+/* 0, or -EINVAL (usage) or another -errno (token could not be read), with the reason in why. */
+int			a67_options_parse(int argc, char **argv, A67Options *options, A67Why *why);
+
+#endif							/* A67_AGENT_OPTIONS_H */

@@ -1,0 +1,260 @@
+/*
+ * token.c - strict reading of JWTs and the judgement of commands.  See token.h.
+ *
+ * The signature is verified before any claim is read; the algorithm is never taken from the token.
+ */
+#include "token.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include <jansson.h>
+#include <sodium.h>
+
+#include "core/encode.h"
+
+#define PART_MAX_BYTES 2048
+#define JTI_MAX		   128
+
+static const char *const join_prefix = "a67j.";
+
+int
+a67_join_token_parse(const char *token, uint8_t controller_key[A67_KEY_BYTES], A67Why *why)
+{
+	const char *secret = token + strlen(join_prefix);
+	const char *dot;
+	uint8_t		scratch[A67_KEY_BYTES];
+	size_t		count = 0;
+	bool		good;
+
+	if (strncmp(token, join_prefix, strlen(join_prefix)) != 0)
+		return a67_why(why, -EINVAL, "the join token does not begin with \"%s\"", join_prefix);
+	dot = strchr(secret, '.');
+	good = dot != NULL &&
+		a67_base64url_decode(secret, (size_t) (dot - secret), scratch, sizeof(scratch), &count) &&
+		count == sizeof(scratch);
+	sodium_memzero(scratch, sizeof(scratch));
+	if (!good || !a67_base64url_decode(dot + 1, strlen(dot + 1), controller_key, A67_KEY_BYTES, &count) ||
+		count != A67_KEY_BYTES)
+		return a67_why(why, -EINVAL, "the join token is damaged: is it complete?");
+	return 0;
+}
+
+/* A JWT in its three parts; pointers into the token. */
+typedef struct Parts
+{
+	const char *header;
+	size_t		header_len;
+	const char *payload;
+	size_t		payload_len;
+	const char *signature;
+	size_t		signature_len;
+} Parts;
+
+static bool
+split(const char *token, size_t len, Parts *parts)
+{
+	const char *first = memchr(token, '.', len);
+	const char *second;
+
+	if (first == NULL)
+		return false;
+	second = memchr(first + 1, '.', len - (size_t) (first + 1 - token));
+	if (second == NULL)
+		return false;
+	parts->header = token;
+	parts->header_len = (size_t) (first - token);
+	parts->payload = first + 1;
+	parts->payload_len = (size_t) (second - first - 1);
+	parts->signature = second + 1;
+	parts->signature_len = len - (size_t) (second + 1 - token);
+	return true;
+}
+
+/* One base64url part as a JSON object, or NULL. */
+static json_t *
+decode_part(const char *text, size_t len)
+{
+	char		bytes[PART_MAX_BYTES];
+	size_t		count = 0;
+	json_t	   *object;
+
+	if (!a67_base64url_decode(text, len, bytes, sizeof(bytes), &count))
+		return NULL;
+	object = json_loadb(bytes, count, JSON_REJECT_DUPLICATES, NULL);
+	if (object != NULL && !json_is_object(object))
+	{
+		json_decref(object);
+		return NULL;
+	}
+	return object;
+}
+
+static bool
+claim_time(json_t *claims, const char *name, int64_t *out)
+{
+	json_t	   *value = json_object_get(claims, name);
+
+	if (json_is_integer(value))
+		*out = json_integer_value(value);
+	else if (json_is_real(value) && json_real_value(value) > 0 && json_real_value(value) < 1e15)
+		*out = (int64_t) json_real_value(value);
+	else
+		return false;
+	/* Keeps every sum with a life or a skew far from overflow. */
+	return *out > 0 && *out < INT64_C(1) << 50;
+}
+
+bool
+a67_jwt_times(const char *token, int64_t *iat_s, int64_t *exp_s)
+{
+	Parts		parts;
+	json_t	   *claims;
+	bool		good;
+
+	if (!split(token, strlen(token), &parts))
+		return false;
+	claims = decode_part(parts.payload, parts.payload_len);
+	if (claims == NULL)
+		return false;
+	good = claim_time(claims, "iat", iat_s) && claim_time(claims, "exp", exp_s);
+	json_decref(claims);
+	return good;
+}
+
+void
+a67_replay_init(A67Replay *replay)
+{
+	replay->count = 0;
+	randombytes_buf(replay->key, sizeof(replay->key));
+}
+
+/* Remembers a jti; false when it is known already, or, with *full set, when there is no room. */
+static bool
+spend(A67Replay *replay, const char *jti, int64_t until_s, int64_t now_s, bool *full)
+{
+	uint64_t	hash;
+	size_t		kept = 0;
+	bool		known = false;
+
+	*full = false;
+	(void) crypto_shorthash((unsigned char *) &hash, (const unsigned char *) jti, strlen(jti),
+							replay->key);
+	for (size_t i = 0; i < replay->count; i++)
+	{
+		if (replay->seen[i].until_s < now_s)
+			continue;
+		known = known || replay->seen[i].hash == hash;
+		replay->seen[kept++] = replay->seen[i];
+	}
+	replay->count = kept;
+	if (known)
+		return false;
+	if (kept == A67_REPLAY_MAX)
+	{
+		*full = true;
+		return false;
+	}
+	replay->seen[kept].hash = hash;
+	replay->seen[kept].until_s = until_s;
+	replay->count++;
+	return true;
+}
+
+static bool
+text_claim_is(json_t *claims, const char *name, const char *want, size_t len)
+{
+	json_t	   *value = json_object_get(claims, name);
+
+	return json_is_string(value) && json_string_length(value) == len &&
+		memcmp(json_string_value(value), want, len) == 0;
+}
+
+static bool
+header_is_eddsa(const Parts *parts)
+{
+	json_t	   *header = decode_part(parts->header, parts->header_len);
+	bool		good;
+
+	if (header == NULL)
+		return false;
+	/* "crit" would oblige us to understand extensions; there are none. */
+	good = text_claim_is(header, "alg", "EdDSA", 5) && json_object_get(header, "crit") == NULL;
+	json_decref(header);
+	return good;
+}
+
+static bool
+body_matches(json_t *claims, const A67CommandCheck *check)
+{
+	unsigned char digest[crypto_hash_sha256_BYTES];
+	char		hex[A67_HEX_SIZE(crypto_hash_sha256_BYTES)];
+
+	(void) crypto_hash_sha256(digest, check->body_len > 0 ? check->body : (const void *) "",
+							  check->body_len);
+	return a67_hex_encode(digest, sizeof(digest), hex, sizeof(hex)) &&
+		text_claim_is(claims, "body_sha256", hex, sizeof(hex) - 1);
+}
+
+static int
+judge_claims(json_t *claims, const A67CommandCheck *check, A67Replay *replay, A67Why *why)
+{
+	json_t	   *jti = json_object_get(claims, "jti");
+	int64_t		iat = 0;
+	int64_t		exp = 0;
+	bool		full = false;
+
+	if (!claim_time(claims, "iat", &iat) || !claim_time(claims, "exp", &exp) || exp <= iat ||
+		exp - iat > A67_COMMAND_LIFE_S)
+		return a67_why(why, -EACCES, "command token must live at most %d seconds",
+					   A67_COMMAND_LIFE_S);
+	if (check->now_s > exp + A67_CLOCK_SKEW_S)
+		return a67_why(why, -EACCES, "command token has expired");
+	if (check->now_s < iat - A67_CLOCK_SKEW_S)
+		return a67_why(why, -EACCES, "command token is from the future: do the clocks differ?");
+	if (!text_claim_is(claims, "aud", check->node_id, strlen(check->node_id)))
+		return a67_why(why, -EACCES, "command token is for another node");
+	if (!text_claim_is(claims, "method", check->method, check->method_len) ||
+		!text_claim_is(claims, "path", check->target, check->target_len))
+		return a67_why(why, -EACCES, "command token is for another request");
+	if (!json_is_string(jti) || json_string_length(jti) == 0 || json_string_length(jti) > JTI_MAX)
+		return a67_why(why, -EACCES, "command token has no jti");
+	if (check->head_only)
+		return 0;
+	if (!body_matches(claims, check))
+		return a67_why(why, -EACCES, "command token is for another body");
+	if (spend(replay, json_string_value(jti), exp + A67_CLOCK_SKEW_S, check->now_s, &full))
+		return 0;
+	if (full)
+		return a67_why(why, -EBUSY, "too many commands at once");
+	return a67_why(why, -EACCES, "command token has been used already");
+}
+
+int
+a67_command_verify(const A67CommandCheck *check, const char *token, size_t token_len,
+				   A67Replay *replay, A67Why *why)
+{
+	Parts		parts;
+	unsigned char signature[crypto_sign_BYTES];
+	size_t		count = 0;
+	json_t	   *claims;
+	int			result;
+
+	if (token_len > A67_BEARER_MAX_BYTES || !split(token, token_len, &parts) ||
+		!a67_base64url_decode(parts.signature, parts.signature_len, signature, sizeof(signature),
+							  &count) ||
+		count != sizeof(signature))
+		return a67_why(why, -EACCES, "command token is malformed");
+	if (crypto_sign_verify_detached(signature, (const unsigned char *) token,
+									parts.header_len + 1 + parts.payload_len,
+									check->controller_key) != 0)
+		return a67_why(why, -EACCES, "command token is not signed by this node's controller");
+	if (!header_is_eddsa(&parts))
+		return a67_why(why, -EACCES, "command token is not an EdDSA token");
+	claims = decode_part(parts.payload, parts.payload_len);
+	if (claims == NULL)
+		return a67_why(why, -EACCES, "command token is malformed");
+	result = judge_claims(claims, check, replay, why);
+	json_decref(claims);
+	return result;
+}

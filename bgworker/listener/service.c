@@ -1,0 +1,359 @@
+/*
+ * service.c: the engine's callbacks: who is let in, what is answered at once, what becomes a job.
+ *
+ * Decides in this order: route, method, token, query, size of the body, room for it. What is refused is
+ * refused at the head, before any of the body is taken. Health and everyday heartbeats end here; the
+ * rest goes to dispatch.c. Runs inside a67_http_server_run: malloc only, nothing throws or waits.
+ */
+#include "postgres.h"
+
+#include "listener/state.h"
+
+#include <time.h>
+
+#include "core/encode.h"
+#include "crypto/keyring.h"
+#include "listener/auth.h"
+#include "listener/beat.h"
+#include "platform/clock.h"
+#include "platform/settings.h"
+#include "utils/timestamp.h"
+
+#define CHALLENGE "Bearer realm=\"a67\""
+
+static const A67HttpDecision answered = {.verdict = A67_HTTP_ANSWERED};
+
+static A67HttpDecision
+refuse(A67Listener *listener, A67HttpConn *conn, const A67Refusal *refusal)
+{
+	const A67HttpHead *head = a67_http_conn_request(conn);
+	char id[A67_REQUEST_ID_SIZE];
+
+	a67_request_id(head, &listener->random, id);
+	a67_access_log(head, id, refusal->status, 0);
+	a67_reply_refuse(conn, id, refusal);
+	return answered;
+}
+
+/* The same when there is a job already: it ends here. */
+static void
+refuse_job(A67Job *job, A67HttpConn *conn, const A67Refusal *refusal)
+{
+	a67_access_log(a67_http_conn_request(conn), job->request_id, refusal->status,
+				   a67_now_ms() - job->began);
+	a67_http_conn_set_user(conn, NULL);
+	a67_reply_refuse(conn, job->request_id, refusal);
+	a67_job_free(job);
+}
+
+static const A67Refusal queue_full = {.status = 503,
+									  .message = "too many requests are waiting",
+									  .extra = {"Retry-After", "1"}};
+static const A67Refusal no_memory = {.status = 503,
+									 .message = "out of memory",
+									 .extra = {"Retry-After", "1"}};
+static const A67Refusal no_keys = {.status = 503,
+								   .message = "signing keys are not loaded yet",
+								   .extra = {"Retry-After", "1"}};
+static const A67Refusal no_token = {.status = 401,
+									.message = "token is required",
+									.extra = {"WWW-Authenticate", CHALLENGE}};
+static const A67Refusal wrong_role = {.status = 403, .message = "only nodes send heartbeats"};
+
+static A67HttpDecision
+refuse_token(A67Listener *listener, A67HttpConn *conn, const char *why)
+{
+	A67Refusal refusal = {
+		.status = 401,
+		.message = "token is not valid",
+		.details = why,
+		.extra = {"WWW-Authenticate", CHALLENGE ", error=\"invalid_token\""},
+	};
+
+	return refuse(listener, conn, &refusal);
+}
+
+/* No route: unknown path, wrong method, or a question about methods. */
+static A67HttpDecision
+refuse_route(A67Listener *listener, A67HttpConn *conn, const A67RouteMatch *match)
+{
+	const A67HttpHead *head = a67_http_conn_request(conn);
+	A67Refusal refusal = {.status = 404, .message = "no such path"};
+	char id[A67_REQUEST_ID_SIZE];
+
+	if (match->allow[0] != '\0')
+	{
+		refusal.status = 405;
+		refusal.message = "method is not allowed here";
+		refusal.extra = (A67HttpField){"Allow", match->allow};
+	}
+	if (head->method != A67_HTTP_OPTIONS || match->allow[0] == '\0')
+		return refuse(listener, conn, &refusal);
+	a67_request_id(head, &listener->random, id);
+	a67_reply_empty(conn, id, 204, refusal.extra);
+	return answered;
+}
+
+/* ---- health ------------------------------------------------------------------------------------ */
+
+static A67HttpDecision
+answer_health(A67Listener *listener, A67HttpConn *conn, A67RouteKind kind)
+{
+	char id[A67_REQUEST_ID_SIZE];
+	bool keys = listener->keys.count > 0;
+	bool workers = a67_pool_ready(listener) > 0;
+	A67Buf json;
+
+	a67_request_id(a67_http_conn_request(conn), &listener->random, id);
+	if (kind == A67_ROUTE_HEALTHZ || (keys && workers))
+	{
+		a67_reply_json(conn, id, 200,
+					   kind == A67_ROUTE_HEALTHZ ? "{\"status\":\"ok\"}"
+												 : "{\"status\":\"ready\"}");
+		return answered;
+	}
+	a67_buf_init(&json, 1024);
+	a67_buf_append_str(&json, "{\"status\":\"not ready\",\"reasons\":[");
+	if (!keys)
+		a67_buf_append_str(&json, "\"signing keys are not loaded\"");
+	if (!workers)
+		a67_buf_append_fmt(&json, "%s\"no api worker is connected\"", keys ? "" : ",");
+	a67_buf_append_str(&json, "]}");
+	a67_reply_json(conn, id, 503, a67_buf_text(&json));
+	a67_buf_free(&json);
+	return answered;
+}
+
+/* ---- heads ------------------------------------------------------------------------------------- */
+
+/* Checks the body's announced size; true when the request was refused. */
+static bool
+refuse_body(A67Listener *listener, A67HttpConn *conn, const A67Route *route)
+{
+	const A67HttpHead *head = a67_http_conn_request(conn);
+	A67Refusal refusal = {.status = 413, .message = "request body is too large"};
+	char details[64];
+
+	if (!head->chunked && head->content_length <= 0)
+		return false;
+	if (route->max_body == NULL)
+	{
+		refusal.status = 400;
+		refusal.message = "this request takes no body";
+	}
+	else if (head->content_length > *route->max_body)
+	{
+		snprintf(details, sizeof(details), "The limit is %d bytes.", *route->max_body);
+		refusal.details = details;
+	}
+	else
+		return false;
+	refuse(listener, conn, &refusal);
+	return true;
+}
+
+/* Sets memory aside for a body that is kept whole; false when there is too much of that. */
+static bool
+reserve_body(A67Job *job, const A67HttpHead *head)
+{
+	A67Listener *listener = job->listener;
+	size_t size = head->chunked ? (size_t) *job->route->max_body : (size_t) head->content_length;
+
+	if (!job->has_body || job->route->streams)
+		return true;
+	/* A body alone always fits, whatever the settings say. */
+	if (listener->body_reserved > 0 && size + listener->body_reserved > A67_BODY_BUDGET)
+		return false;
+	job->reserved = size;
+	listener->body_reserved += size;
+	return true;
+}
+
+/* Makes the job of an admitted request; heartbeats show their token when they are whole. */
+static A67HttpDecision
+accept_job(A67Listener *listener, A67HttpConn *conn, const A67RouteMatch *match,
+		   const A67JwtClaims *claims)
+{
+	const A67HttpHead *head = a67_http_conn_request(conn);
+	const A67Route *route = match->route;
+	A67HttpDecision decision = {.verdict = route->streams ? A67_HTTP_STREAM : A67_HTTP_BUFFER};
+	A67Job *job = a67_job_new(listener, conn, route);
+
+	if (job == NULL)
+		return refuse(listener, conn, &no_memory);
+	decision.max_body = route->max_body != NULL ? (uint64) *route->max_body : 0;
+	job->deadline = a67_deadline_in(job->began, a67_request_timeout);
+	if (!reserve_body(job, head) ||
+		(route->kind != A67_ROUTE_HEARTBEAT && !a67_job_write_call(job, head, match, claims)))
+		refuse_job(job, conn, &no_memory);
+	else if (job->has_body && route->streams && !a67_dispatch_enqueue(job))
+		refuse_job(job, conn, &queue_full);
+	else
+		return decision;
+	return answered;
+}
+
+static A67HttpDecision
+on_head(A67HttpConn *conn, const A67HttpHead *head)
+{
+	static const A67Refusal bad_query = {.status = 400,
+										 .code = "22023",
+										 .message = "query parameters are not accepted here"};
+	A67Listener *listener = a67_http_server_arg(a67_http_conn_server(conn));
+	A67JwtClaims claims = {0};
+	A67RouteMatch match;
+	A67Caller caller;
+
+	a67_route_find(head, &match);
+	if (match.route == NULL)
+		return refuse_route(listener, conn, &match);
+	if (refuse_body(listener, conn, match.route))
+		return answered;
+	(void) a67_keyring_snapshot(&listener->keys);
+	if (match.route->kind == A67_ROUTE_HEALTHZ || match.route->kind == A67_ROUTE_READYZ)
+		return answer_health(listener, conn, match.route->kind);
+	if (!a67_job_query_ok(head, match.route))
+		return refuse(listener, conn, &bad_query);
+	if (match.route->kind == A67_ROUTE_HEARTBEAT && a67_http_header(head, "Authorization") != NULL)
+		return accept_job(listener, conn, &match, NULL);
+
+	caller = a67_caller(head, &listener->keys, (int64) time(NULL), &claims);
+	if (caller == A67_CALLER_REFUSED)
+		return refuse_token(listener, conn, claims.refusal);
+	if (caller == A67_CALLER_UNKNOWN)
+		return refuse(listener, conn, &no_keys);
+	if (caller == A67_CALLER_ANONYMOUS && match.route->token)
+		return refuse(listener, conn, &no_token);
+	return accept_job(listener, conn, &match, caller == A67_CALLER_TOKEN ? &claims : NULL);
+}
+
+/* ---- heartbeats -------------------------------------------------------------------------------- */
+
+/* Looks whether the live table takes the beat. True: it did, or the beat cannot be noted anyway. */
+static bool
+beat_in_place(A67Job *job, const A67JwtClaims *claims)
+{
+	A67BeatNote note;
+
+	if (!a67_uuid_from_text(claims->sub, strlen(claims->sub), note.node_id) ||
+		!a67_beat_parse(job->body, job->body_len, &note.beat))
+		return false;
+	note.epoch = a67_live_epoch();
+	if (a67_live_beat(note.node_id, &note.beat, GetCurrentTimestamp()) == A67_LIVE_STORED)
+		return true;
+	job->beat = malloc(sizeof(*job->beat));
+	if (job->beat != NULL)
+		*job->beat = note;
+	return false;
+}
+
+/* A whole heartbeat: answers it, or leaves it ready for SQL (true). */
+static bool
+heartbeat_needs_sql(A67Job *job, A67HttpConn *conn, const A67HttpHead *head)
+{
+	A67Listener *listener = job->listener;
+	A67JwtClaims claims = {0};
+	A67Caller caller = a67_caller(head, &listener->keys, (int64) time(NULL), &claims);
+	A67Refusal bad_token = {
+		.status = 401,
+		.message = "token is not valid",
+		.details = claims.refusal,
+		.extra = {"WWW-Authenticate", CHALLENGE ", error=\"invalid_token\""},
+	};
+	A67RouteMatch match = {.route = job->route};
+
+	if (caller == A67_CALLER_UNKNOWN)
+		refuse_job(job, conn, &no_keys);
+	else if (caller != A67_CALLER_TOKEN)
+		refuse_job(job, conn, &bad_token);
+	else if (strcmp(claims.role, "a67_node") != 0)
+		refuse_job(job, conn, &wrong_role);
+	else if (beat_in_place(job, &claims))
+	{
+		a67_http_conn_set_user(conn, NULL);
+		a67_reply_empty(conn, job->request_id, 204, (A67HttpField){NULL, NULL});
+		a67_job_free(job);
+	}
+	else if (!a67_job_write_call(job, head, &match, &claims))
+		refuse_job(job, conn, &no_memory);
+	else
+		return true;
+	return false;
+}
+
+/* ---- bodies and ends --------------------------------------------------------------------------- */
+
+static int
+on_body(A67HttpConn *conn, const char *data, size_t len)
+{
+	A67Job *job = a67_http_conn_user(conn);
+
+	if (job == NULL || !a67_buf_append(&job->upload, data, len))
+		return -1;
+	job->listener->stirred = true;
+	if (job->upload.len >= A67_UPLOAD_MAX)
+	{
+		job->upload_paused = true;
+		a67_http_body_pause(conn);
+	}
+	return 0;
+}
+
+static void
+on_request(A67HttpConn *conn, const A67HttpHead *head, const char *body, size_t len)
+{
+	A67Job *job = a67_http_conn_user(conn);
+
+	if (job == NULL)
+		return;
+	job->listener->stirred = true;
+	if (job->state != A67_JOB_BODY)
+	{
+		job->upload_whole = true;
+		return;
+	}
+	job->body = body;
+	job->body_len = len;
+	job->deadline = a67_deadline_in(a67_now_ms(), a67_request_timeout);
+	if (job->route->kind == A67_ROUTE_HEARTBEAT && !heartbeat_needs_sql(job, conn, head))
+		return;
+	if (!a67_dispatch_enqueue(job))
+		refuse_job(job, conn, &queue_full);
+}
+
+static void
+on_drain(A67HttpConn *conn)
+{
+	A67Job *job = a67_http_conn_user(conn);
+
+	if (job == NULL || job->slot == NULL)
+		return;
+	job->slot->paused = false;
+	job->listener->stirred = true;
+}
+
+static void
+on_close(A67HttpConn *conn)
+{
+	A67Job *job = a67_http_conn_user(conn);
+
+	if (job == NULL)
+		return;
+	a67_http_conn_set_user(conn, NULL);
+	a67_dispatch_abandon(job);
+}
+
+static int64_t
+wall_seconds(void *arg)
+{
+	return (int64_t) time(NULL);
+}
+
+const A67HttpCallbacks a67_service_callbacks = {
+	.on_head = on_head,
+	.on_body = on_body,
+	.on_request = on_request,
+	.on_drain = on_drain,
+	.on_close = on_close,
+	.wall_seconds = wall_seconds,
+};

@@ -1,0 +1,190 @@
+/*
+ * settings.c - declares the configuration parameters of a67.
+ *
+ * Owns names, defaults, limits and units; docs/settings.md explains each to an operator, and lint compares
+ * the two lists. Three flat tables, one per type, are all there is. Defaults are the ones that a small cloud
+ * on one machine wants.
+ */
+#include "postgres.h"
+
+#include "platform/settings.h"
+
+#include <arpa/inet.h>
+
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+char *a67_database;
+char *a67_listen_address;
+int a67_port;
+int a67_listeners;
+int a67_api_workers;
+int a67_max_nodes;
+int a67_heartbeat_interval;
+int a67_monitor_interval;
+int a67_reconcile_interval;
+int a67_probe_timeout;
+int a67_push_timeout;
+int a67_push_concurrency;
+int a67_deploy_timeout;
+int a67_node_token_lifetime;
+int a67_max_clients;
+int a67_max_header_size;
+int a67_max_body_size;
+int a67_package_max_size;
+int a67_header_timeout;
+int a67_idle_timeout;
+int a67_request_timeout;
+int a67_api_queue;
+char *a67_master_key_file;
+char *a67_public_url;
+
+#define SECOND 1000
+#define MINUTE (60 * SECOND)
+#define HOUR   (60 * MINUTE)
+#define KB	   1024
+#define MB	   (1024 * KB)
+
+typedef struct IntegerSetting
+{
+	const char *name;
+	const char *text;
+	int *variable;
+	int initial;
+	int least;
+	int most;
+	GucContext context;
+	int flags;
+} IntegerSetting;
+
+static const IntegerSetting integers[] = {
+	{"a67.port", "TCP port of the listeners; 0 takes any free one.", &a67_port, 6767, 0, 65535,
+	 PGC_POSTMASTER, 0},
+	{"a67.listeners", "Number of listener processes.", &a67_listeners, 1, 1, A67_LISTENERS_MAX,
+	 PGC_POSTMASTER, 0},
+	{"a67.api_workers", "Number of database sessions that each listener keeps for requests.",
+	 &a67_api_workers, 2, 1, A67_API_WORKERS_MAX, PGC_POSTMASTER, 0},
+	{"a67.max_nodes", "Number of nodes whose latest metrics fit into shared memory.",
+	 &a67_max_nodes, 16384, 16, 1000000, PGC_POSTMASTER, 0},
+	{"a67.heartbeat_interval", "Time between two heartbeats of a node.", &a67_heartbeat_interval,
+	 30 * SECOND, 100, HOUR, PGC_SIGHUP, GUC_UNIT_MS},
+	{"a67.monitor_interval", "Time between two rounds of the monitor.", &a67_monitor_interval,
+	 5 * SECOND, 100, HOUR, PGC_SIGHUP, GUC_UNIT_MS},
+	{"a67.reconcile_interval", "Time between two rounds of the reconciler.",
+	 &a67_reconcile_interval, 5 * SECOND, 100, HOUR, PGC_SIGHUP, GUC_UNIT_MS},
+	{"a67.probe_timeout", "Time that a node has to answer a health probe.", &a67_probe_timeout,
+	 5 * SECOND, 10, 10 * MINUTE, PGC_SIGHUP, GUC_UNIT_MS},
+	{"a67.push_timeout", "Time that a node has to answer a command.", &a67_push_timeout,
+	 10 * SECOND, 10, 10 * MINUTE, PGC_SIGHUP, GUC_UNIT_MS},
+	{"a67.push_concurrency", "Number of requests that a worker keeps open to nodes at once.",
+	 &a67_push_concurrency, 64, 1, 1024, PGC_SIGHUP, 0},
+	{"a67.deploy_timeout", "Time that a replica has to become healthy.", &a67_deploy_timeout,
+	 5 * MINUTE, SECOND, 24 * HOUR, PGC_SIGHUP, GUC_UNIT_MS},
+	{"a67.node_token_lifetime", "Time that a node token is valid.", &a67_node_token_lifetime,
+	 24 * HOUR, MINUTE, 20 * 24 * HOUR, PGC_SIGHUP, GUC_UNIT_MS},
+	{"a67.max_clients", "Number of connections that a listener keeps open.", &a67_max_clients, 1024,
+	 1, 100000, PGC_SIGHUP, 0},
+	{"a67.max_header_size", "Largest header of an HTTP request.", &a67_max_header_size, 16 * KB,
+	 1 * KB, 1 * MB, PGC_SIGHUP, GUC_UNIT_BYTE},
+	{"a67.max_body_size", "Largest body of an HTTP request, packages apart.", &a67_max_body_size,
+	 1 * MB, 1 * KB, 256 * MB, PGC_SIGHUP, GUC_UNIT_BYTE},
+	{"a67.package_max_size", "Largest application package.", &a67_package_max_size, 64 * MB, 1 * KB,
+	 1000 * MB, PGC_SIGHUP, GUC_UNIT_BYTE},
+	{"a67.header_timeout", "Time that a client has to send the header of a request.",
+	 &a67_header_timeout, 10 * SECOND, 10, 10 * MINUTE, PGC_SIGHUP, GUC_UNIT_MS},
+	{"a67.idle_timeout", "Time after which an idle connection is closed.", &a67_idle_timeout,
+	 MINUTE, 10, HOUR, PGC_SIGHUP, GUC_UNIT_MS},
+	{"a67.request_timeout", "Time that the database has to answer a request.", &a67_request_timeout,
+	 30 * SECOND, 10, HOUR, PGC_SIGHUP, GUC_UNIT_MS},
+	{"a67.api_queue", "Number of requests that may wait for a database session of a listener.",
+	 &a67_api_queue, 256, 0, 65536, PGC_SIGHUP, 0},
+};
+
+static bool
+check_listen_address(char **value, void **extra, GucSource source)
+{
+	struct in6_addr any;
+
+	if (inet_pton(AF_INET, *value, &any) == 1 || inet_pton(AF_INET6, *value, &any) == 1)
+		return true;
+	GUC_check_errdetail("It must be a numeric IPv4 or IPv6 address.");
+	return false;
+}
+
+static bool
+check_public_url(char **value, void **extra, GucSource source)
+{
+	const char *url = *value;
+	const char *host = NULL;
+
+	if (url[0] == '\0')
+		return true;
+	if (strncmp(url, "http://", 7) == 0)
+		host = url + 7;
+	else if (strncmp(url, "https://", 8) == 0)
+		host = url + 8;
+	if (host != NULL && host[0] != '\0' && host[0] != '/' && strlen(url) <= 1024 &&
+		strpbrk(url, " \t\r\n\"\\?#") == NULL && url[strlen(url) - 1] != '/')
+		return true;
+	GUC_check_errdetail(
+		"It must be like \"https://cloud.example.org\", without a slash at its end.");
+	return false;
+}
+
+static bool
+check_not_empty(char **value, void **extra, GucSource source)
+{
+	if ((*value)[0] != '\0' && strlen(*value) < MAXPGPATH)
+		return true;
+	GUC_check_errdetail("It must not be empty or longer than %d characters.", MAXPGPATH - 1);
+	return false;
+}
+
+typedef struct StringSetting
+{
+	const char *name;
+	const char *text;
+	char **variable;
+	const char *initial;
+	GucContext context;
+	int flags;
+	GucStringCheckHook check;
+} StringSetting;
+
+static const StringSetting strings[] = {
+	{"a67.database", "Database in which the extension lives.", &a67_database, "postgres",
+	 PGC_POSTMASTER, 0, check_not_empty},
+	{"a67.listen_address", "IP address on which the listeners accept connections.",
+	 &a67_listen_address, "127.0.0.1", PGC_POSTMASTER, 0, check_listen_address},
+	{"a67.master_key_file", "File of the key under which secrets are sealed.", &a67_master_key_file,
+	 "a67_master.key", PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_not_empty},
+	{"a67.public_url", "URL under which nodes reach the listeners.", &a67_public_url, "",
+	 PGC_SIGHUP, 0, check_public_url},
+};
+
+void
+a67_settings_define(void)
+{
+	for (size_t i = 0; i < lengthof(integers); i++)
+	{
+		const IntegerSetting *s = &integers[i];
+		GucContext context = s->context;
+
+		/* The server takes postmaster-level parameters only while it preloads. */
+		if (context == PGC_POSTMASTER && !process_shared_preload_libraries_in_progress)
+			context = PGC_SIGHUP;
+		DefineCustomIntVariable(s->name, s->text, NULL, s->variable, s->initial, s->least, s->most,
+								context, s->flags, NULL, NULL, NULL);
+	}
+	for (size_t i = 0; i < lengthof(strings); i++)
+	{
+		const StringSetting *s = &strings[i];
+		GucContext context = s->context;
+
+		if (context == PGC_POSTMASTER && !process_shared_preload_libraries_in_progress)
+			context = PGC_SIGHUP;
+		DefineCustomStringVariable(s->name, s->text, NULL, s->variable, s->initial, context,
+								   s->flags, s->check, NULL, NULL);
+	}
+	MarkGUCPrefixReserved("a67");
+}

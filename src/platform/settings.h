@@ -1,0 +1,46 @@
+/*
+ * settings.h - every configuration parameter of a67, as C variables.
+ *
+ * Owns the variables named a67_*; docs/settings.md says what each one means to an operator. Times are
+ * milliseconds and sizes bytes, whatever unit the operator wrote. Values of context "postmaster" never
+ * change while the server runs; the others change at a reload, so a loop reads them anew each time.
+ * Defined once per process by a67_settings_define(), called by _PG_init.
+ */
+#ifndef A67_SETTINGS_H
+#define A67_SETTINGS_H
+
+#define A67_LISTENERS_MAX	8
+#define A67_API_WORKERS_MAX 32
+
+/* Fixed at server start. */
+extern char *a67_database;
+extern char *a67_listen_address;
+extern int a67_port;
+extern int a67_listeners;
+extern int a67_api_workers; /* per listener */
+extern int a67_max_nodes;
+
+/* Changed by a reload. */
+extern int a67_heartbeat_interval; /* ms */
+extern int a67_monitor_interval;   /* ms */
+extern int a67_reconcile_interval; /* ms */
+extern int a67_probe_timeout;	   /* ms */
+extern int a67_push_timeout;	   /* ms */
+extern int a67_push_concurrency;
+extern int a67_deploy_timeout;		/* ms */
+extern int a67_node_token_lifetime; /* ms */
+extern int a67_max_clients;			/* per listener */
+extern int a67_max_header_size;		/* bytes */
+extern int a67_max_body_size;		/* bytes */
+extern int a67_package_max_size;	/* bytes */
+extern int a67_header_timeout;		/* ms */
+extern int a67_idle_timeout;		/* ms */
+extern int a67_request_timeout;		/* ms */
+extern int a67_api_queue;
+extern char *a67_master_key_file;
+extern char *a67_public_url;
+
+/* Declares all of them to the server and reserves the prefix "a67". Call once, from _PG_init. */
+void a67_settings_define(void);
+
+#endif /* A67_SETTINGS_H */

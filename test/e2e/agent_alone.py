@@ -1,0 +1,159 @@
+"""One a67-agent process under test, without a cloud: its start, its end, its processes, sample apps."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import uuid
+from pathlib import Path
+
+from cloud import deterministic_tar, process, wait_until
+from cloud.agent import agent_program
+from fake_controller import Commands, FakeController
+
+# Answers "ok", the value of an environment variable, or runs into trouble on demand.
+APP = r"""
+import http.server, os, signal, subprocess, sys, threading
+
+MODE = os.environ.get("MODE", "")
+print("hello from", os.environ["A67_REPLICA"], flush=True)
+if MODE == "crash":
+    print("last words", flush=True)
+    sys.exit(3)
+if MODE == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if MODE == "family":
+    subprocess.Popen(["sleep", "1000"])
+    subprocess.Popen(["sleep", "1000"], start_new_session=True)
+SICK = []
+
+class App(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+    def do_GET(self):
+        body = os.environ.get(self.path[5:], "-") if self.path.startswith("/env/") else "ok"
+        if self.path == "/sicken":
+            SICK.append(1)
+        self.send_response(503 if SICK else 200)
+        self.end_headers()
+        self.wfile.write(body.encode())
+        if self.path == "/exit":
+            os._exit(4)
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
+"""
+
+
+def new_id():
+    return str(uuid.uuid4())
+
+
+def desired(package, generation=1, /, **changes):
+    whole = {"generation": generation, "deployment": "hello", "release": 1, "app_type": "backend",
+             "package": package, "entrypoint": ["python3", "app.py"], "env": {"GREETING": "hi"},
+             "health_check": {"path": "/", "interval_ms": 200, "timeout_ms": 1000, "retries": 2},
+             "resources": {"memory_bytes": 64 << 20, "cpu": 0.1}, "stop_grace_ms": 2000, **changes}
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+class AgentAlone:
+    """An agent with a fake controller of its own."""
+
+    def __init__(self, **knobs):
+        self.controller = FakeController(**knobs)
+        self.folder = Path(tempfile.mkdtemp(prefix="a67-agent-"))
+        self.state = self.folder / "state"
+        self.log = self.folder / "agent.log"
+        self.popen = None
+        self.commands = None
+        self.ready_line = None
+        self.app = self.controller.package(deterministic_tar({"app.py": APP}))
+
+    def start(self, *arguments, wait=True, stdin=None, **env):
+        """Starts the program: join with a good token unless arguments say otherwise."""
+        if not arguments:
+            arguments = ("join", self.controller.url, self.controller.join_token())
+        before = self.log.stat().st_size if self.log.exists() else 0
+        with open(self.log, "ab") as out:
+            self.popen = subprocess.Popen(
+                [str(agent_program()), *arguments], stdin=stdin or subprocess.DEVNULL, stdout=out,
+                stderr=out, start_new_session=True,
+                env=process.plain_environment(A67_STATE_DIR=str(self.state), A67_NAME="solo", **env))
+        if wait:
+            self.wait_ready(before)
+        return self
+
+    def wait_ready(self, before=0):
+        def ready():
+            if self.popen.poll() is not None:
+                raise AssertionError(f"agent ended with {self.popen.returncode}:\n{self.text()}")
+            with open(self.log, "rb") as file:
+                file.seek(before)
+                lines = file.read().decode().splitlines()
+            return [line for line in lines if line.startswith("a67-agent: ready ")]
+        self.ready_line = wait_until("agent is ready", ready)[-1]
+        self.commands = Commands(self.controller, self.ready_line.rsplit("listen=", 1)[1])
+
+    def run_again(self, **env):
+        return self.start("run", **env)
+
+    def text(self):
+        return self.log.read_text(errors="replace")
+
+    def kill(self):
+        self.popen.kill()
+        self.popen.wait(10)
+
+    def terminate(self, timeout=20):
+        self.popen.send_signal(signal.SIGTERM)
+        return self.popen.wait(timeout)
+
+    def status(self, timeout=20):
+        return self.popen.wait(timeout)
+
+    def pids(self, replica=None):
+        """(pid, start time) of each of them: what tells a process from its successor."""
+        return sorted((one.pid, one.start) for one in self.processes(replica))
+
+    def processes(self, replica=None):
+        """Living processes of this node's apps."""
+        found = []
+        for one in process.every():
+            env = process.environment(one.pid)
+            if env.get("A67_NODE_ID") == self.controller.node_id and \
+                    replica in (None, env.get("A67_REPLICA")):
+                found.append(one)
+        return found
+
+    def deploy(self, replica=None, state="running", **changes):
+        """Puts a replica and waits until a heartbeat shows the state; returns its id."""
+        replica = replica or new_id()
+        generation = changes.pop("generation", 1)
+        answer = self.commands.put(replica, desired(self.app, generation, **changes))
+        assert answer.status == 202, answer.text
+        self.controller.wait_state(replica, state)
+        return replica
+
+    def destroy(self):
+        if self.popen is not None and self.popen.poll() is None:
+            self.kill()
+        self.controller.close()
+        for one in self.processes():
+            one.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def zombies_of(pid):
+    """Children of pid that have ended and wait to be reaped."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                text = Path(f"/proc/{name}/stat").read_text()
+            except OSError:
+                continue
+            fields = text[text.rindex(")") + 2:].split()
+            if fields[0] == "Z" and int(fields[1]) == pid:
+                found.append(int(name))
+    return found
