@@ -22,8 +22,8 @@ log_name(const char *replica, const char *suffix, char out[A67_STATE_NAME_SIZE])
 static int
 open_log(const A67StateDir *dir, const char *replica, const char *suffix, int flags)
 {
-	char		name[A67_STATE_NAME_SIZE];
-	int			fd;
+	char name[A67_STATE_NAME_SIZE];
+	int fd;
 
 	log_name(replica, suffix, name);
 	fd = openat(dir->fd, name, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -40,12 +40,12 @@ a67_applog_open(const A67StateDir *dir, const char *replica)
 static void
 copy_range(int in, int out, off_t from, off_t to)
 {
-	char		chunk[COPY_BYTES];
+	char chunk[COPY_BYTES];
 
 	while (from < to)
 	{
-		size_t		want = to - from < (off_t) sizeof(chunk) ? (size_t) (to - from) : sizeof(chunk);
-		ssize_t		n = pread(in, chunk, want, from);
+		size_t want = to - from < (off_t) sizeof(chunk) ? (size_t) (to - from) : sizeof(chunk);
+		ssize_t n = pread(in, chunk, want, from);
 
 		if (n <= 0 || write(out, chunk, (size_t) n) != n)
 			return;
@@ -57,8 +57,8 @@ void
 a67_applog_check(const A67StateDir *dir, const char *replica)
 {
 	struct stat st;
-	int			in = open_log(dir, replica, "", O_RDWR);
-	int			out;
+	int in = open_log(dir, replica, "", O_RDWR);
+	int out;
 
 	if (in < 0)
 		return;
@@ -78,11 +78,12 @@ a67_applog_check(const A67StateDir *dir, const char *replica)
 
 /* Appends the last `bytes` of one file; returns how many there were, or -errno. */
 static ssize_t
-tail_file(const A67StateDir *dir, const char *replica, const char *suffix, size_t bytes, A67Buf *out)
+tail_file(const A67StateDir *dir, const char *replica, const char *suffix, size_t bytes,
+		  A67Buf *out)
 {
 	struct stat st;
-	int			fd = open_log(dir, replica, suffix, O_RDONLY);
-	ssize_t		n = 0;
+	int fd = open_log(dir, replica, suffix, O_RDONLY);
+	ssize_t n = 0;
 
 	if (fd < 0)
 		return fd;
@@ -107,8 +108,8 @@ int
 a67_applog_tail(const A67StateDir *dir, const char *replica, size_t bytes, A67Buf *out)
 {
 	struct stat st;
-	char		name[A67_STATE_NAME_SIZE];
-	ssize_t		n;
+	char name[A67_STATE_NAME_SIZE];
+	ssize_t n;
 
 	if (bytes > a67_buf_room(out))
 		bytes = a67_buf_room(out);
@@ -125,8 +126,8 @@ a67_applog_tail(const A67StateDir *dir, const char *replica, size_t bytes, A67Bu
 void
 a67_applog_note(const A67StateDir *dir, const char *replica, const char *text)
 {
-	char		at[A67_TIME_SIZE];
-	int			fd = a67_applog_open(dir, replica);
+	char at[A67_TIME_SIZE];
+	int fd = a67_applog_open(dir, replica);
 
 	if (fd < 0)
 		return;
@@ -138,7 +139,7 @@ a67_applog_note(const A67StateDir *dir, const char *replica, const char *text)
 void
 a67_applog_remove(const A67StateDir *dir, const char *replica)
 {
-	char		name[A67_STATE_NAME_SIZE];
+	char name[A67_STATE_NAME_SIZE];
 
 	log_name(replica, "", name);
 	a67_statedir_remove(dir, name);

@@ -14,17 +14,17 @@
 #define A67_APPLOG_MAX_BYTES (4 * 1024 * 1024)
 
 /* Opens the log of a replica for its process; -errno on failure. */
-int			a67_applog_open(const A67StateDir *dir, const char *replica);
+int a67_applog_open(const A67StateDir *dir, const char *replica);
 
 /* Rotates when the file is past the limit. */
-void		a67_applog_check(const A67StateDir *dir, const char *replica);
+void a67_applog_check(const A67StateDir *dir, const char *replica);
 
 /* Appends the last `bytes` of the output to out (whose max may cut it).  0 or -errno. */
-int			a67_applog_tail(const A67StateDir *dir, const char *replica, size_t bytes, A67Buf *out);
+int a67_applog_tail(const A67StateDir *dir, const char *replica, size_t bytes, A67Buf *out);
 
 /* Notes an act of the agent in the log: "-- a67-agent: text". */
-void		a67_applog_note(const A67StateDir *dir, const char *replica, const char *text);
+void a67_applog_note(const A67StateDir *dir, const char *replica, const char *text);
 
-void		a67_applog_remove(const A67StateDir *dir, const char *replica);
+void a67_applog_remove(const A67StateDir *dir, const char *replica);
 
-#endif							/* A67_AGENT_APPLOG_H */
+#endif /* A67_AGENT_APPLOG_H */

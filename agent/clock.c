@@ -31,9 +31,9 @@ a67_clock_wall_ms(void)
 void
 a67_clock_format(int64_t wall_ms, char out[A67_TIME_SIZE])
 {
-	time_t		seconds = (time_t) (wall_ms / 1000);
-	struct tm	parts;
-	size_t		used;
+	time_t seconds = (time_t) (wall_ms / 1000);
+	struct tm parts;
+	size_t used;
 
 	out[0] = '\0';
 	if (gmtime_r(&seconds, &parts) == NULL)

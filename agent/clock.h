@@ -12,12 +12,12 @@
 #define A67_TIME_SIZE 32
 
 /* CLOCK_MONOTONIC in milliseconds. */
-int64_t		a67_clock_now_ms(void);
+int64_t a67_clock_now_ms(void);
 
 /* Milliseconds since 1970. */
-int64_t		a67_clock_wall_ms(void);
+int64_t a67_clock_wall_ms(void);
 
 /* RFC 3339 in UTC with milliseconds. */
-void		a67_clock_format(int64_t wall_ms, char out[A67_TIME_SIZE]);
+void a67_clock_format(int64_t wall_ms, char out[A67_TIME_SIZE]);
 
-#endif							/* A67_AGENT_CLOCK_H */
+#endif /* A67_AGENT_CLOCK_H */

@@ -15,20 +15,20 @@
 #include "clock.h"
 #include "report.h"
 
-#define REQUEST_TOTAL_MS	 15000
-#define REQUEST_IDLE_MS		 10000
-#define ANSWER_MAX_BYTES	 65536
-#define FIRST_DELAY_MS		 200
-#define SHORT_INTERVAL_MS	 30000
-#define SHORT_PATIENCE_MS	 30000
-#define LONG_PATIENCE_MS	 300000
-#define RENEW_PART			 0.67
-#define RENEW_RETRY_S		 60
+#define REQUEST_TOTAL_MS  15000
+#define REQUEST_IDLE_MS	  10000
+#define ANSWER_MAX_BYTES  65536
+#define FIRST_DELAY_MS	  200
+#define SHORT_INTERVAL_MS 30000
+#define SHORT_PATIENCE_MS 30000
+#define LONG_PATIENCE_MS  300000
+#define RENEW_PART		  0.67
+#define RENEW_RETRY_S	  60
 
 typedef struct Route
 {
 	const char *path;
-	bool		bearer;
+	bool bearer;
 } Route;
 
 static const Route routes[] = {
@@ -43,7 +43,7 @@ int64_t
 a67_control_interval_ms(const A67Control *control)
 {
 	return control->options->heartbeat_ms > 0 ? control->options->heartbeat_ms
-		: control->identity->heartbeat_ms;
+											  : control->identity->heartbeat_ms;
 }
 
 int64_t
@@ -58,8 +58,8 @@ a67_control_patience_ms(int64_t interval_ms)
 static void
 plan_renewal(A67Control *control)
 {
-	int64_t		iat_s;
-	int64_t		exp_s;
+	int64_t iat_s;
+	int64_t exp_s;
 
 	control->renew_at_s = 0;
 	if (a67_jwt_times(control->identity->node_token, &iat_s, &exp_s) && exp_s > iat_s)
@@ -70,12 +70,13 @@ plan_renewal(A67Control *control)
 static void
 plan_backoff(A67Control *control)
 {
-	int64_t		interval_ms = a67_control_interval_ms(control);
-	int64_t		base_ms = interval_ms < FIRST_DELAY_MS ? interval_ms : FIRST_DELAY_MS;
+	int64_t interval_ms = a67_control_interval_ms(control);
+	int64_t base_ms = interval_ms < FIRST_DELAY_MS ? interval_ms : FIRST_DELAY_MS;
 
 	a67_backoff_init(&control->backoff, base_ms,
 					 control->identity->registered ? a67_control_patience_ms(interval_ms)
-					 : LONG_PATIENCE_MS, a67_random_next(&control->seed));
+												   : LONG_PATIENCE_MS,
+					 a67_random_next(&control->seed));
 }
 
 int
@@ -153,13 +154,14 @@ back_off(A67Control *control, A67Request next, int64_t now_ms)
 static void
 plan_beat(A67Control *control, int64_t now_ms)
 {
-	int64_t		interval_ms = a67_control_interval_ms(control);
-	int64_t		spread = interval_ms / 5;
+	int64_t interval_ms = a67_control_interval_ms(control);
+	int64_t spread = interval_ms / 5;
 
 	control->next = A67_REQUEST_BEAT;
-	control->due_ms = a67_deadline_in(now_ms, interval_ms - spread / 2 +
-									  (int64_t) a67_random_below(&control->seed,
-																 (uint64_t) spread + 1));
+	control->due_ms =
+		a67_deadline_in(now_ms,
+						interval_ms - spread / 2 +
+							(int64_t) a67_random_below(&control->seed, (uint64_t) spread + 1));
 }
 
 static char *
@@ -182,9 +184,9 @@ build_body(A67Control *control, A67Request request, int64_t now_ms)
 static int
 send_request(A67Control *control, A67Request request, int64_t now_ms)
 {
-	A67HttpUrl	url;
-	char		bearer[A67_NODE_TOKEN_SIZE + 16];
-	char		target[A67_URL_SIZE + 64];
+	A67HttpUrl url;
+	char bearer[A67_NODE_TOKEN_SIZE + 16];
+	char target[A67_URL_SIZE + 64];
 	A67HttpField headers[] = {
 		{"Content-Type", "application/json"},
 		{"User-Agent", "a67-agent/" A67_VERSION},
@@ -192,8 +194,8 @@ send_request(A67Control *control, A67Request request, int64_t now_ms)
 		{NULL, NULL},
 	};
 	A67HttpClientRequest order = {.url = &url, .method = "POST", .headers = headers};
-	int			base;
-	int			err = a67_http_url_parse(control->identity->controller_url, &url);
+	int base;
+	int err = a67_http_url_parse(control->identity->controller_url, &url);
 
 	control->request = request;
 	free(control->body);
@@ -206,7 +208,7 @@ send_request(A67Control *control, A67Request request, int64_t now_ms)
 	(void) snprintf(target, sizeof(target), "%.*s%s", base, url.path.at, routes[request].path);
 	(void) snprintf(bearer, sizeof(bearer), "Bearer %s", control->identity->node_token);
 	if (routes[request].bearer)
-		headers[2] = (A67HttpField) {"Authorization", bearer};
+		headers[2] = (A67HttpField){"Authorization", bearer};
 	order.path.at = target;
 	order.path.len = strlen(target);
 	order.body = control->body;
@@ -222,7 +224,7 @@ send_request(A67Control *control, A67Request request, int64_t now_ms)
 static void
 failed(A67Control *control, const A67Why *why, int64_t now_ms)
 {
-	A67Request	request = control->request;
+	A67Request request = control->request;
 
 	control->request = A67_REQUEST_NONE;
 	if (request == A67_REQUEST_GOODBYE)
@@ -242,7 +244,7 @@ failed(A67Control *control, const A67Why *why, int64_t now_ms)
 static void
 answered_register(A67Control *control, int status, const char *body, size_t len, int64_t now_ms)
 {
-	A67Why		why;
+	A67Why why;
 
 	if (status == 201 || status == 200)
 	{
@@ -275,7 +277,7 @@ answered_register(A67Control *control, int status, const char *body, size_t len,
 static void
 answered_beat(A67Control *control, int status, const char *body, size_t len, int64_t now_ms)
 {
-	A67Why		why;
+	A67Why why;
 
 	if (status >= 200 && status < 300)
 	{
@@ -300,7 +302,7 @@ answered_beat(A67Control *control, int status, const char *body, size_t len, int
 static void
 answered_renew(A67Control *control, int status, const char *body, size_t len, int64_t now_ms)
 {
-	A67Why		why;
+	A67Why why;
 
 	if (status == 200 && a67_report_take_token(control, body, len, &why) == 0)
 	{
@@ -325,10 +327,10 @@ answered_renew(A67Control *control, int status, const char *body, size_t len, in
 static void
 answered(A67Control *control, int64_t now_ms)
 {
-	int			status = a67_http_client_response(control->client)->status;
-	size_t		len = 0;
+	int status = a67_http_client_response(control->client)->status;
+	size_t len = 0;
 	const char *body = a67_http_client_body(control->client, &len);
-	A67Request	request = control->request;
+	A67Request request = control->request;
 
 	control->request = A67_REQUEST_NONE;
 	switch (request)
@@ -359,13 +361,13 @@ static bool
 has_news(const A67Control *control)
 {
 	return control->state == A67_CONTROL_JOINED && !control->backing_off &&
-		control->supervisor->version != control->stored_version;
+		   control->supervisor->version != control->stored_version;
 }
 
 void
 a67_control_prepare(A67Control *control, A67PollSet *set, int64_t now_ms)
 {
-	int64_t		wait;
+	int64_t wait;
 
 	control->poll_at = -1;
 	a67_poll_until(set, control->deadline_ms);
@@ -384,7 +386,7 @@ a67_control_prepare(A67Control *control, A67PollSet *set, int64_t now_ms)
 static void
 step_request(A67Control *control, const A67PollSet *set, int64_t now_ms)
 {
-	A67Why		why;
+	A67Why why;
 
 	if (!a67_poll_ready(set, control->poll_at) &&
 		a67_http_client_next_deadline(control->client, now_ms) != 0)
@@ -397,7 +399,8 @@ step_request(A67Control *control, const A67PollSet *set, int64_t now_ms)
 			answered(control, now_ms);
 			break;
 		default:
-			(void) a67_why(&why, -EIO, "controller: %.250s", a67_http_client_error(control->client));
+			(void) a67_why(&why, -EIO, "controller: %.250s",
+						   a67_http_client_error(control->client));
 			failed(control, &why, now_ms);
 			break;
 	}
@@ -406,20 +409,20 @@ step_request(A67Control *control, const A67PollSet *set, int64_t now_ms)
 static void
 begin(A67Control *control, A67Request request, int64_t now_ms)
 {
-	A67Why		why;
-	int			err = send_request(control, request, now_ms);
+	A67Why why;
+	int err = send_request(control, request, now_ms);
 
 	if (err == 0)
 		return;
-	(void) a67_why(&why, err, "controller: %.250s", err == -ENOMEM ? "out of memory"
-				   : a67_http_client_error(control->client));
+	(void) a67_why(&why, err, "controller: %.250s",
+				   err == -ENOMEM ? "out of memory" : a67_http_client_error(control->client));
 	failed(control, &why, now_ms);
 }
 
 void
 a67_control_step(A67Control *control, const A67PollSet *set, int64_t now_ms)
 {
-	A67Request	request = control->next;
+	A67Request request = control->next;
 
 	if (a67_deadline_expired(control->deadline_ms, now_ms))
 		control->state = A67_CONTROL_SILENT;
@@ -428,7 +431,8 @@ a67_control_step(A67Control *control, const A67PollSet *set, int64_t now_ms)
 		step_request(control, set, now_ms);
 		return;
 	}
-	if (!is_talking(control) || (!has_news(control) && !a67_deadline_expired(control->due_ms, now_ms)))
+	if (!is_talking(control) ||
+		(!has_news(control) && !a67_deadline_expired(control->due_ms, now_ms)))
 		return;
 	if (control->state == A67_CONTROL_JOINED && control->renew_at_s != 0 && !control->backing_off &&
 		a67_clock_wall_ms() / 1000 >= control->renew_at_s)

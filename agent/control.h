@@ -18,9 +18,9 @@ typedef enum A67ControlState
 {
 	A67_CONTROL_JOINING,
 	A67_CONTROL_JOINED,
-	A67_CONTROL_REFUSED,		/* registration is final: a67_control_problem says why */
-	A67_CONTROL_GONE,			/* 410: the node was removed */
-	A67_CONTROL_SILENT			/* after the goodbye, or when its time is over */
+	A67_CONTROL_REFUSED, /* registration is final: a67_control_problem says why */
+	A67_CONTROL_GONE,	 /* 410: the node was removed */
+	A67_CONTROL_SILENT	 /* after the goodbye, or when its time is over */
 } A67ControlState;
 
 typedef enum A67Request
@@ -39,26 +39,26 @@ typedef struct A67Control
 	A67Identity *identity;
 	A67Supervisor *supervisor;
 	A67Metrics *metrics;
-	char		endpoint[A67_OPTION_SIZE + 32];
-	char		boot_id[33];
+	char endpoint[A67_OPTION_SIZE + 32];
+	char boot_id[33];
 	A67ControlState state;
 	A67HttpClient *client;
-	A67Request	request;		/* in flight */
-	char	   *body;			/* of it */
-	A67Request	next;			/* what is sent at due_ms */
-	int64_t		due_ms;
-	int64_t		deadline_ms;	/* of the goodbye */
-	bool		backing_off;
-	A67Backoff	backoff;
-	uint64_t	seed;
-	uint64_t	seq;
-	uint64_t	sent_version;
-	uint64_t	stored_version; /* what the controller has acknowledged */
-	int64_t		renew_at_s;		/* wall clock; 0: unknown */
-	uint64_t	beats_ok;
-	uint64_t	beats_failed;
-	A67Why		problem;		/* empty while all is well */
-	int			poll_at;
+	A67Request request; /* in flight */
+	char *body;			/* of it */
+	A67Request next;	/* what is sent at due_ms */
+	int64_t due_ms;
+	int64_t deadline_ms; /* of the goodbye */
+	bool backing_off;
+	A67Backoff backoff;
+	uint64_t seed;
+	uint64_t seq;
+	uint64_t sent_version;
+	uint64_t stored_version; /* what the controller has acknowledged */
+	int64_t renew_at_s;		 /* wall clock; 0: unknown */
+	uint64_t beats_ok;
+	uint64_t beats_failed;
+	A67Why problem; /* empty while all is well */
+	int poll_at;
 } A67Control;
 
 typedef struct A67ControlSetup
@@ -68,23 +68,23 @@ typedef struct A67ControlSetup
 	A67Identity *identity;
 	A67Supervisor *supervisor;
 	A67Metrics *metrics;
-	struct ssl_ctx_st *tls;		/* NULL for http */
-	const char *endpoint;		/* under which the controller reaches us */
+	struct ssl_ctx_st *tls; /* NULL for http */
+	const char *endpoint;	/* under which the controller reaches us */
 } A67ControlSetup;
 
 /* 0 or -errno.  Registers first unless the identity is registered. */
-int			a67_control_init(A67Control *control, const A67ControlSetup *setup, int64_t now_ms);
-void		a67_control_free(A67Control *control);
+int a67_control_init(A67Control *control, const A67ControlSetup *setup, int64_t now_ms);
+void a67_control_free(A67Control *control);
 
-void		a67_control_prepare(A67Control *control, A67PollSet *set, int64_t now_ms);
-void		a67_control_step(A67Control *control, const A67PollSet *set, int64_t now_ms);
+void a67_control_prepare(A67Control *control, A67PollSet *set, int64_t now_ms);
+void a67_control_step(A67Control *control, const A67PollSet *set, int64_t now_ms);
 
 /* Drops what is under way and sends a last beat; SILENT at its answer or after patience_ms. */
-void		a67_control_goodbye(A67Control *control, int64_t patience_ms, int64_t now_ms);
+void a67_control_goodbye(A67Control *control, int64_t patience_ms, int64_t now_ms);
 
 /* Heartbeat interval in force. */
-int64_t		a67_control_interval_ms(const A67Control *control);
+int64_t a67_control_interval_ms(const A67Control *control);
 /* Longest delay after failures, by the rule above. */
-int64_t		a67_control_patience_ms(int64_t interval_ms);
+int64_t a67_control_patience_ms(int64_t interval_ms);
 
-#endif							/* A67_AGENT_CONTROL_H */
+#endif /* A67_AGENT_CONTROL_H */

@@ -21,9 +21,9 @@ typedef bool (*Reader)(A67Desired *desired, json_t *value, A67Why *why);
 
 typedef struct Field
 {
-	const char *name;			/* as in a complaint: "health_check.path" */
-	Reader		read;
-	bool		required;
+	const char *name; /* as in a complaint: "health_check.path" */
+	Reader read;
+	bool required;
 } Field;
 
 static bool
@@ -46,7 +46,7 @@ read_integer(json_t *value, int64_t min, int64_t max, int64_t *out)
 static bool
 read_small(json_t *value, int min, int max, int *out)
 {
-	int64_t		number = 0;
+	int64_t number = 0;
 
 	if (!read_integer(value, min, max, &number))
 		return false;
@@ -87,11 +87,12 @@ url_path(json_t *value)
 }
 
 static bool
-read_object(A67Desired *desired, json_t *value, const Field *fields, const char *prefix, A67Why *why)
+read_object(A67Desired *desired, json_t *value, const Field *fields, const char *prefix,
+			A67Why *why)
 {
 	const char *key;
-	json_t	   *member;
-	size_t		skip = strlen(prefix);
+	json_t *member;
+	size_t skip = strlen(prefix);
 
 	json_object_foreach(value, key, member)
 	{
@@ -124,7 +125,7 @@ static bool
 read_generation(A67Desired *desired, json_t *value, A67Why *why)
 {
 	return read_integer(value, 0, INT64_MAX, &desired->generation) ||
-		complain(why, "generation", "an integer from 0");
+		   complain(why, "generation", "an integer from 0");
 }
 
 static bool
@@ -138,7 +139,7 @@ static bool
 read_release(A67Desired *desired, json_t *value, A67Why *why)
 {
 	return read_integer(value, 0, INT64_MAX, &desired->release) ||
-		complain(why, "release", "an integer from 0");
+		   complain(why, "release", "an integer from 0");
 }
 
 static bool
@@ -172,7 +173,7 @@ read_package_path(A67Desired *desired, json_t *value, A67Why *why)
 {
 	desired->package_path = url_path(value);
 	return desired->package_path != NULL ||
-		complain(why, "package.path", "an absolute path without blanks");
+		   complain(why, "package.path", "an absolute path without blanks");
 }
 
 static const Field package_fields[] = {
@@ -192,13 +193,13 @@ read_package(A67Desired *desired, json_t *value, A67Why *why)
 static bool
 read_entrypoint(A67Desired *desired, json_t *value, A67Why *why)
 {
-	size_t		count = json_array_size(value);
+	size_t count = json_array_size(value);
 
 	if (!json_is_array(value) || count < 1 || count > A67_ARGV_MAX)
 		return complain(why, "entrypoint", "an array of 1 to 64 strings");
 	for (size_t i = 0; i < count; i++)
 	{
-		json_t	   *word = json_array_get(value, i);
+		json_t *word = json_array_get(value, i);
 
 		if (!json_is_string(word) || json_string_length(word) > WORD_MAX_BYTES ||
 			(i == 0 && json_string_length(word) == 0))
@@ -225,7 +226,7 @@ static bool
 read_env(A67Desired *desired, json_t *value, A67Why *why)
 {
 	const char *name;
-	json_t	   *text;
+	json_t *text;
 
 	if (!json_is_object(value) || json_object_size(value) > A67_ENV_MAX)
 		return complain(why, "env", "an object of at most 128 strings");
@@ -247,28 +248,28 @@ read_health_path(A67Desired *desired, json_t *value, A67Why *why)
 {
 	desired->health_path = url_path(value);
 	return desired->health_path != NULL ||
-		complain(why, "health_check.path", "an absolute path without blanks");
+		   complain(why, "health_check.path", "an absolute path without blanks");
 }
 
 static bool
 read_health_interval(A67Desired *desired, json_t *value, A67Why *why)
 {
 	return read_small(value, INTERVAL_MIN_MS, INTERVAL_MAX_MS, &desired->health_interval_ms) ||
-		complain(why, "health_check.interval_ms", "an integer from 100 to 3600000");
+		   complain(why, "health_check.interval_ms", "an integer from 100 to 3600000");
 }
 
 static bool
 read_health_timeout(A67Desired *desired, json_t *value, A67Why *why)
 {
 	return read_small(value, INTERVAL_MIN_MS, INTERVAL_MAX_MS, &desired->health_timeout_ms) ||
-		complain(why, "health_check.timeout_ms", "an integer from 100 to 3600000");
+		   complain(why, "health_check.timeout_ms", "an integer from 100 to 3600000");
 }
 
 static bool
 read_health_retries(A67Desired *desired, json_t *value, A67Why *why)
 {
 	return read_small(value, 1, RETRIES_MAX, &desired->health_retries) ||
-		complain(why, "health_check.retries", "an integer from 1 to 20");
+		   complain(why, "health_check.retries", "an integer from 1 to 20");
 }
 
 static const Field health_fields[] = {
@@ -291,7 +292,7 @@ static bool
 read_memory(A67Desired *desired, json_t *value, A67Why *why)
 {
 	return read_integer(value, 0, INT64_C(1) << 50, &desired->memory_bytes) ||
-		complain(why, "resources.memory_bytes", "an integer from 0");
+		   complain(why, "resources.memory_bytes", "an integer from 0");
 }
 
 static bool
@@ -321,7 +322,7 @@ static bool
 read_grace(A67Desired *desired, json_t *value, A67Why *why)
 {
 	return read_small(value, 0, GRACE_MAX_MS, &desired->stop_grace_ms) ||
-		complain(why, "stop_grace_ms", "an integer from 0 to 600000");
+		   complain(why, "stop_grace_ms", "an integer from 0 to 600000");
 }
 
 static const Field desired_fields[] = {
@@ -374,7 +375,7 @@ A67Desired *
 a67_desired_parse(const char *text, size_t len, A67Why *why)
 {
 	json_error_t error;
-	json_t	   *doc;
+	json_t *doc;
 	A67Desired *desired;
 
 	if (len > A67_DESIRED_MAX_BYTES)

@@ -33,7 +33,7 @@ counter(A67Buf *out, const char *name, const char *help, uint64_t value)
 static void
 node_part(const A67Serve *serve, int64_t now_ms, A67Buf *out)
 {
-	A67Sample	sample;
+	A67Sample sample;
 	A67HttpStats stats;
 
 	a67_metrics_sample(serve->metrics, serve->dir->path, now_ms, &sample);
@@ -103,14 +103,15 @@ typedef struct Series
 	const char *name;
 	const char *type;
 	const char *help;
-	Value		value;
-	bool		process;		/* only while there is one */
+	Value value;
+	bool process; /* only while there is one */
 } Series;
 
 static const Series series[] = {
 	{"a67_replica_up", "gauge", "Whether the replica is running and healthy.", value_up, false},
 	{"a67_replica_restarts_total", "counter", "Restarts of this content.", value_restarts, false},
-	{"a67_replica_cpu_seconds_total", "counter", "Processor time of its main process.", value_cpu, true},
+	{"a67_replica_cpu_seconds_total", "counter", "Processor time of its main process.", value_cpu,
+	 true},
 	{"a67_replica_memory_bytes", "gauge", "Resident memory of its main process.", value_rss, true},
 };
 
@@ -124,8 +125,8 @@ replica_part(const A67Serve *serve, const Series *one, A67Buf *out)
 		A67ProcStat stat = {0};
 
 		if (replica->desired == NULL ||
-			(one->process && (replica->process.pid == 0 ||
-							  a67_proc_stat(replica->process.pid, &stat) != 0)))
+			(one->process &&
+			 (replica->process.pid == 0 || a67_proc_stat(replica->process.pid, &stat) != 0)))
 			continue;
 		labels(out, one->name, replica);
 		(void) a67_buf_append_fmt(out, "} %.15g\n", one->value(replica, &stat));

@@ -27,19 +27,19 @@
 struct A67Fetch
 {
 	A67FetchSource source;
-	char		digest[A67_DIGEST_SIZE];
-	char		target[A67_STATE_NAME_SIZE];
-	char		part[A67_STATE_NAME_SIZE + 8];	/* directory being filled */
+	char digest[A67_DIGEST_SIZE];
+	char target[A67_STATE_NAME_SIZE];
+	char part[A67_STATE_NAME_SIZE + 8]; /* directory being filled */
 	A67FetchState state;
-	A67Why		why;
+	A67Why why;
 	/* Download. */
 	A67HttpClient *client;
-	int			file_fd;
-	int			write_error;	/* errno of our disk, which is not the controller's fault */
+	int file_fd;
+	int write_error; /* errno of our disk, which is not the controller's fault */
 	crypto_hash_sha256_state hash;
-	int			poll_at;
+	int poll_at;
 	/* Afterwards. */
-	A67Unpack  *unpack;
+	A67Unpack *unpack;
 };
 
 static void
@@ -51,7 +51,7 @@ cache_name(const char *digest, const char *suffix, char out[A67_STATE_NAME_SIZE]
 bool
 a67_cache_has(const A67StateDir *dir, const char *digest)
 {
-	char		name[A67_STATE_NAME_SIZE];
+	char name[A67_STATE_NAME_SIZE];
 	struct stat st;
 
 	cache_name(digest, "tar.gz", name);
@@ -70,9 +70,9 @@ static void
 begin_unpack(A67Fetch *fetch)
 {
 	const A67StateDir *dir = fetch->source.dir;
-	char		name[A67_STATE_NAME_SIZE];
-	int			archive;
-	int			root;
+	char name[A67_STATE_NAME_SIZE];
+	int archive;
+	int root;
 
 	(void) a67_trash_put(dir, fetch->part);
 	cache_name(fetch->digest, "tar.gz", name);
@@ -102,12 +102,12 @@ begin_unpack(A67Fetch *fetch)
 static int
 take_bytes(void *arg, const char *data, size_t len)
 {
-	A67Fetch   *fetch = arg;
+	A67Fetch *fetch = arg;
 
 	(void) crypto_hash_sha256_update(&fetch->hash, (const unsigned char *) data, len);
 	while (len > 0)
 	{
-		ssize_t		n = write(fetch->file_fd, data, len);
+		ssize_t n = write(fetch->file_fd, data, len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -125,13 +125,14 @@ take_bytes(void *arg, const char *data, size_t len)
 static int
 start_request(A67Fetch *fetch, const char *path, int64_t now_ms)
 {
-	A67HttpUrl	url;
-	char		bearer[2304];
-	char		target[2560];
+	A67HttpUrl url;
+	char bearer[2304];
+	char target[2560];
 	A67HttpField headers[] = {{"Authorization", bearer}, {NULL, NULL}};
-	A67HttpClientRequest request = {.url = &url, .headers = headers, .on_body = take_bytes, .arg = fetch};
-	int			base;
-	int			err;
+	A67HttpClientRequest request = {
+		.url = &url, .headers = headers, .on_body = take_bytes, .arg = fetch};
+	int base;
+	int err;
 
 	err = a67_http_url_parse(fetch->source.controller_url, &url);
 	if (err != 0)
@@ -153,7 +154,7 @@ static void
 begin_download(A67Fetch *fetch, const char *path, int64_t now_ms)
 {
 	A67HttpClientConfig config;
-	char		name[A67_STATE_NAME_SIZE];
+	char name[A67_STATE_NAME_SIZE];
 
 	a67_http_client_defaults(&config);
 	config.tls = fetch->source.tls;
@@ -185,7 +186,7 @@ A67Fetch *
 a67_fetch_new(const A67FetchSource *source, const A67Desired *desired, const char *target,
 			  int64_t now_ms)
 {
-	A67Fetch   *fetch = calloc(1, sizeof(*fetch));
+	A67Fetch *fetch = calloc(1, sizeof(*fetch));
 
 	if (fetch == NULL)
 		return NULL;
@@ -218,7 +219,7 @@ a67_fetch_free(A67Fetch *fetch)
 void
 a67_fetch_prepare(A67Fetch *fetch, A67PollSet *set, int64_t now_ms)
 {
-	int64_t		wait;
+	int64_t wait;
 
 	fetch->poll_at = -1;
 	if (fetch->client == NULL || fetch->state != A67_FETCH_BUSY)
@@ -226,8 +227,8 @@ a67_fetch_prepare(A67Fetch *fetch, A67PollSet *set, int64_t now_ms)
 		a67_poll_until(set, now_ms);
 		return;
 	}
-	fetch->poll_at = a67_poll_add(set, a67_http_client_fd(fetch->client),
-								  a67_http_client_events(fetch->client));
+	fetch->poll_at =
+		a67_poll_add(set, a67_http_client_fd(fetch->client), a67_http_client_events(fetch->client));
 	wait = a67_http_client_next_deadline(fetch->client, now_ms);
 	if (wait >= 0)
 		a67_poll_until(set, a67_deadline_in(now_ms, wait));
@@ -237,9 +238,9 @@ a67_fetch_prepare(A67Fetch *fetch, A67PollSet *set, int64_t now_ms)
 static int
 store(A67Fetch *fetch)
 {
-	char		from[A67_STATE_NAME_SIZE];
-	char		to[A67_STATE_NAME_SIZE];
-	int			err = 0;
+	char from[A67_STATE_NAME_SIZE];
+	char to[A67_STATE_NAME_SIZE];
+	int err = 0;
 
 	cache_name(fetch->digest, "part", from);
 	cache_name(fetch->digest, "tar.gz", to);
@@ -256,15 +257,15 @@ store(A67Fetch *fetch)
 static A67FetchState
 judge_response(A67Fetch *fetch)
 {
-	int			status = a67_http_client_response(fetch->client)->status;
+	int status = a67_http_client_response(fetch->client)->status;
 	unsigned char digest[crypto_hash_sha256_BYTES];
-	char		hex[A67_DIGEST_SIZE];
-	int			err;
+	char hex[A67_DIGEST_SIZE];
+	int err;
 
 	if (status != 200)
 	{
-		(void) a67_why(&fetch->why, -EPROTO, "controller answered %d to the request for the package",
-					   status);
+		(void) a67_why(&fetch->why, -EPROTO,
+					   "controller answered %d to the request for the package", status);
 		return fail(fetch, status == 404 || status == 403 ? A67_FETCH_WRONG : A67_FETCH_AGAIN);
 	}
 	(void) crypto_hash_sha256_final(&fetch->hash, digest);
@@ -311,8 +312,8 @@ static A67FetchState
 step_unpack(A67Fetch *fetch)
 {
 	const A67StateDir *dir = fetch->source.dir;
-	char		name[A67_STATE_NAME_SIZE];
-	int			result = a67_unpack_step(fetch->unpack, UNPACK_STEP_BYTES, &fetch->why);
+	char name[A67_STATE_NAME_SIZE];
+	int result = a67_unpack_step(fetch->unpack, UNPACK_STEP_BYTES, &fetch->why);
 
 	if (result == 0)
 		return A67_FETCH_BUSY;
@@ -363,8 +364,8 @@ a67_fetch_error(const A67Fetch *fetch)
 
 typedef struct CacheEntry
 {
-	char		digest[A67_DIGEST_SIZE];
-	time_t		used_at;
+	char digest[A67_DIGEST_SIZE];
+	time_t used_at;
 } CacheEntry;
 
 static int
@@ -381,11 +382,11 @@ static size_t
 list_unused(const A67StateDir *dir, CacheEntry *out, bool (*used)(void *arg, const char *digest),
 			void *arg)
 {
-	int			fd = openat(dir->fd, "cache", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR		   *cache = fd >= 0 ? fdopendir(fd) : NULL;
+	int fd = openat(dir->fd, "cache", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *cache = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *item;
 	struct stat st;
-	size_t		count = 0;
+	size_t count = 0;
 
 	if (cache == NULL)
 		return 0;
@@ -415,8 +416,8 @@ void
 a67_cache_prune(const A67StateDir *dir, bool (*used)(void *arg, const char *digest), void *arg)
 {
 	CacheEntry *entries = calloc(CACHE_SCAN_MAX, sizeof(*entries));
-	char		name[A67_STATE_NAME_SIZE];
-	size_t		count;
+	char name[A67_STATE_NAME_SIZE];
+	size_t count;
 
 	if (entries == NULL)
 		return;

@@ -19,8 +19,8 @@ make_key(const A67StateDir *dir, A67Identity *identity, A67Why *why)
 {
 	unsigned char seed[crypto_sign_SEEDBYTES];
 	unsigned char secret[crypto_sign_SECRETKEYBYTES];
-	char		text[A67_KEY_TEXT_SIZE + 1];
-	int			err;
+	char text[A67_KEY_TEXT_SIZE + 1];
+	int err;
 
 	randombytes_buf(seed, sizeof(seed));
 	(void) crypto_sign_seed_keypair(identity->public_key, secret, seed);
@@ -38,10 +38,10 @@ load_key(const A67StateDir *dir, A67Identity *identity, A67Why *why)
 {
 	unsigned char seed[crypto_sign_SEEDBYTES];
 	unsigned char secret[crypto_sign_SECRETKEYBYTES];
-	size_t		count = 0;
-	A67Buf		text;
-	bool		good;
-	int			err;
+	size_t count = 0;
+	A67Buf text;
+	bool good;
+	int err;
 
 	a67_buf_init(&text, 128);
 	err = a67_statedir_read(dir, KEY_FILE, &text, why);
@@ -50,8 +50,8 @@ load_key(const A67StateDir *dir, A67Identity *identity, A67Why *why)
 	if (err != 0 && err != -EFBIG)
 		return err;
 	good = err == 0 && text.len == A67_KEY_TEXT_SIZE && text.data[text.len - 1] == '\n' &&
-		a67_base64url_decode(text.data, text.len - 1, seed, sizeof(seed), &count) &&
-		count == sizeof(seed);
+		   a67_base64url_decode(text.data, text.len - 1, seed, sizeof(seed), &count) &&
+		   count == sizeof(seed);
 	if (text.data != NULL)
 		sodium_memzero(text.data, text.len);
 	a67_buf_free(&text);
@@ -69,7 +69,7 @@ load_key(const A67StateDir *dir, A67Identity *identity, A67Why *why)
 static bool
 copy_text(json_t *node, const char *name, char *out, size_t size)
 {
-	json_t	   *value = json_object_get(node, name);
+	json_t *value = json_object_get(node, name);
 
 	if (!json_is_string(value) || json_string_length(value) >= size ||
 		json_string_length(value) == 0)
@@ -82,11 +82,11 @@ copy_text(json_t *node, const char *name, char *out, size_t size)
 static bool
 read_node(json_t *node, A67Identity *identity)
 {
-	char		key[A67_KEY_TEXT_SIZE];
-	uint8_t		id[A67_UUID_BYTES];
-	size_t		count = 0;
-	json_int_t	port = json_integer_value(json_object_get(node, "port"));
-	json_int_t	beat = json_integer_value(json_object_get(node, "heartbeat_ms"));
+	char key[A67_KEY_TEXT_SIZE];
+	uint8_t id[A67_UUID_BYTES];
+	size_t count = 0;
+	json_int_t port = json_integer_value(json_object_get(node, "port"));
+	json_int_t beat = json_integer_value(json_object_get(node, "heartbeat_ms"));
 
 	if (!copy_text(node, "node_id", identity->node_id, sizeof(identity->node_id)) ||
 		!a67_uuid_from_text(identity->node_id, strlen(identity->node_id), id) ||
@@ -106,9 +106,9 @@ read_node(json_t *node, A67Identity *identity)
 int
 a67_identity_load(const A67StateDir *dir, A67Identity *identity, A67Why *why)
 {
-	A67Buf		text;
-	json_t	   *node;
-	int			err;
+	A67Buf text;
+	json_t *node;
+	int err;
 
 	memset(identity, 0, sizeof(*identity));
 	err = load_key(dir, identity, why);
@@ -120,7 +120,8 @@ a67_identity_load(const A67StateDir *dir, A67Identity *identity, A67Why *why)
 		return 0;
 	if (err != 0 && err != -EFBIG)
 		return err;
-	node = err == 0 ? json_loadb(a67_buf_text(&text), text.len, JSON_REJECT_DUPLICATES, NULL) : NULL;
+	node =
+		err == 0 ? json_loadb(a67_buf_text(&text), text.len, JSON_REJECT_DUPLICATES, NULL) : NULL;
 	identity->registered = json_is_object(node) && read_node(node, identity);
 	json_decref(node);
 	if (text.data != NULL)
@@ -134,17 +135,16 @@ a67_identity_load(const A67StateDir *dir, A67Identity *identity, A67Why *why)
 int
 a67_identity_save(const A67StateDir *dir, const A67Identity *identity, A67Why *why)
 {
-	char		key[A67_KEY_TEXT_SIZE];
-	json_t	   *node;
-	char	   *text;
-	int			err;
+	char key[A67_KEY_TEXT_SIZE];
+	json_t *node;
+	char *text;
+	int err;
 
 	(void) a67_base64url_encode(identity->controller_key, A67_KEY_BYTES, key, sizeof(key));
 	node = json_pack("{s:s,s:s,s:s,s:s,s:s,s:I,s:i}", "node_id", identity->node_id, "name",
-					 identity->name, "node_token",
-					 identity->node_token, "controller_url", identity->controller_url,
-					 "controller_key", key, "heartbeat_ms", (json_int_t) identity->heartbeat_ms,
-					 "port", (int) identity->port);
+					 identity->name, "node_token", identity->node_token, "controller_url",
+					 identity->controller_url, "controller_key", key, "heartbeat_ms",
+					 (json_int_t) identity->heartbeat_ms, "port", (int) identity->port);
 	text = node != NULL ? json_dumps(node, JSON_INDENT(1)) : NULL;
 	json_decref(node);
 	if (text == NULL)

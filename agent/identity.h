@@ -21,27 +21,27 @@
 
 typedef struct A67Identity
 {
-	uint8_t		public_key[A67_KEY_BYTES];
-	bool		registered;
-	char		name[A67_NODE_NAME_SIZE];	/* as registered: what applications see in A67_NODE */
-	char		node_id[A67_UUID_TEXT_SIZE];
-	char		node_token[A67_NODE_TOKEN_SIZE];
-	uint8_t		controller_key[A67_KEY_BYTES];
-	char		controller_url[A67_URL_SIZE];
-	int64_t		heartbeat_ms;	/* as the controller wants it */
-	uint16_t	port;			/* under which the controller knows us */
+	uint8_t public_key[A67_KEY_BYTES];
+	bool registered;
+	char name[A67_NODE_NAME_SIZE]; /* as registered: what applications see in A67_NODE */
+	char node_id[A67_UUID_TEXT_SIZE];
+	char node_token[A67_NODE_TOKEN_SIZE];
+	uint8_t controller_key[A67_KEY_BYTES];
+	char controller_url[A67_URL_SIZE];
+	int64_t heartbeat_ms; /* as the controller wants it */
+	uint16_t port;		  /* under which the controller knows us */
 } A67Identity;
 
 /*
  * Reads both files, making the key where there is none.  A damaged file is put aside; the node then
  * counts as not registered.  0 or -errno.
  */
-int			a67_identity_load(const A67StateDir *dir, A67Identity *identity, A67Why *why);
+int a67_identity_load(const A67StateDir *dir, A67Identity *identity, A67Why *why);
 
 /* Writes node.json durably. */
-int			a67_identity_save(const A67StateDir *dir, const A67Identity *identity, A67Why *why);
+int a67_identity_save(const A67StateDir *dir, const A67Identity *identity, A67Why *why);
 
 /* Forgets key and registration on disk: the node was removed. */
-void		a67_identity_forget(const A67StateDir *dir);
+void a67_identity_forget(const A67StateDir *dir);
 
-#endif							/* A67_AGENT_IDENTITY_H */
+#endif /* A67_AGENT_IDENTITY_H */

@@ -51,11 +51,11 @@ flatten(char *text, size_t len)
 void
 a67_log(A67LogLevel level, const char *format, ...)
 {
-	char		line[LINE_SIZE];
-	char		at[A67_TIME_SIZE];
-	size_t		used;
-	int			more;
-	va_list		args;
+	char line[LINE_SIZE];
+	char at[A67_TIME_SIZE];
+	size_t used;
+	int more;
+	va_list args;
 
 	if (level > current_level)
 		return;
@@ -77,7 +77,7 @@ a67_log(A67LogLevel level, const char *format, ...)
 int
 a67_why(A67Why *why, int err, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	if (why == NULL)
 		return err;

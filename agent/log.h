@@ -25,17 +25,17 @@ typedef enum A67LogLevel
 /* What went wrong, in words for an operator: lower case, one line, no full stop. */
 typedef struct A67Why
 {
-	char		text[A67_WHY_SIZE];
+	char text[A67_WHY_SIZE];
 } A67Why;
 
 /* False when the name is none of error, warning, info, debug. */
-bool		a67_log_parse_level(const char *name, A67LogLevel *level);
-void		a67_log_set_level(A67LogLevel level);
+bool a67_log_parse_level(const char *name, A67LogLevel *level);
+void a67_log_set_level(A67LogLevel level);
 
 /* Writes one line when level is at or above the set one; cut at 1 kB; never fails. */
-void		a67_log(A67LogLevel level, const char *format, ...) A67_PRINTF(2, 3);
+void a67_log(A67LogLevel level, const char *format, ...) A67_PRINTF(2, 3);
 
 /* Stores the text (cut to fit) and returns err: "return a67_why(why, -EINVAL, …)". why may be NULL. */
-int			a67_why(A67Why *why, int err, const char *format, ...) A67_PRINTF(3, 4);
+int a67_why(A67Why *why, int err, const char *format, ...) A67_PRINTF(3, 4);
 
-#endif							/* A67_AGENT_LOG_H */
+#endif /* A67_AGENT_LOG_H */

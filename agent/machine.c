@@ -15,80 +15,89 @@
 #define HALTING	  A67_REPLICA_HALTING
 #define STOPPED	  A67_REPLICA_STOPPED
 
-#define NONE	 A67_ACTION_NONE
-#define FETCH	 A67_ACTION_FETCH
-#define SPAWN	 A67_ACTION_SPAWN
-#define STOP	 A67_ACTION_STOP
-#define BACK_OFF A67_ACTION_BACK_OFF
-#define GIVE_UP	 A67_ACTION_GIVE_UP
-#define FORGET	 A67_ACTION_FORGET
+#define NONE	  A67_ACTION_NONE
+#define FETCH	  A67_ACTION_FETCH
+#define SPAWN	  A67_ACTION_SPAWN
+#define STOP	  A67_ACTION_STOP
+#define BACK_OFF  A67_ACTION_BACK_OFF
+#define GIVE_UP	  A67_ACTION_GIVE_UP
+#define FORGET	  A67_ACTION_FORGET
 
 /* Cells left out are {0, A67_ACTION_IGNORE}: the event changes nothing. */
 static const A67ReplicaCell table[A67_REPLICA_STATE_COUNT][A67_REPLICA_EVENT_COUNT] = {
-	[FETCHING] = {
-		[A67_EVENT_WANTED] = {FETCHING, FETCH},
-		[A67_EVENT_UNWANTED] = {STOPPING, STOP},
-		[A67_EVENT_HALT] = {HALTING, STOP},
-		[A67_EVENT_FETCHED] = {STARTING, SPAWN},
-		[A67_EVENT_RETRY] = {FETCHING, FETCH},
-		[A67_EVENT_HOPELESS] = {FAILED, GIVE_UP},
-	},
-	[STARTING] = {
-		[A67_EVENT_WANTED] = {REPLACING, STOP},
-		[A67_EVENT_UNWANTED] = {STOPPING, STOP},
-		[A67_EVENT_HALT] = {HALTING, STOP},
-		[A67_EVENT_HEALTHY] = {RUNNING, NONE},
-		[A67_EVENT_SICK] = {UNHEALTHY, STOP},
-		[A67_EVENT_EXITED] = {UNHEALTHY, BACK_OFF},
-		[A67_EVENT_HOPELESS] = {FAILED, GIVE_UP},
-	},
-	[RUNNING] = {
-		[A67_EVENT_WANTED] = {REPLACING, STOP},
-		[A67_EVENT_UNWANTED] = {STOPPING, STOP},
-		[A67_EVENT_HALT] = {HALTING, STOP},
-		[A67_EVENT_SICK] = {UNHEALTHY, STOP},
-		[A67_EVENT_EXITED] = {UNHEALTHY, BACK_OFF},
-	},
-	[UNHEALTHY] = {
-		[A67_EVENT_WANTED] = {REPLACING, STOP},
-		[A67_EVENT_UNWANTED] = {STOPPING, STOP},
-		[A67_EVENT_HALT] = {HALTING, STOP},
-		[A67_EVENT_EXITED] = {UNHEALTHY, BACK_OFF},
-		[A67_EVENT_RETRY] = {STARTING, SPAWN},
-		[A67_EVENT_HOPELESS] = {FAILED, GIVE_UP},
-	},
-	[FAILED] = {
-		[A67_EVENT_WANTED] = {FETCHING, FETCH},
-		[A67_EVENT_UNWANTED] = {STOPPING, STOP},
-	},
-	[STOPPING] = {
-		[A67_EVENT_WANTED] = {REPLACING, NONE},
-		[A67_EVENT_UNWANTED] = {STOPPING, NONE},
-		[A67_EVENT_EXITED] = {STOPPED, FORGET},
-	},
-	[REPLACING] = {
-		[A67_EVENT_WANTED] = {REPLACING, NONE},
-		[A67_EVENT_UNWANTED] = {STOPPING, NONE},
-		[A67_EVENT_HALT] = {HALTING, NONE},
-		[A67_EVENT_EXITED] = {FETCHING, FETCH},
-	},
-	[HALTING] = {
-		[A67_EVENT_UNWANTED] = {STOPPING, NONE},
-		[A67_EVENT_EXITED] = {STOPPED, NONE},
-	},
-	[STOPPED] = {
-		[A67_EVENT_WANTED] = {FETCHING, FETCH},
-		[A67_EVENT_UNWANTED] = {STOPPED, FORGET},
-	},
+	[FETCHING] =
+		{
+			[A67_EVENT_WANTED] = {FETCHING, FETCH},
+			[A67_EVENT_UNWANTED] = {STOPPING, STOP},
+			[A67_EVENT_HALT] = {HALTING, STOP},
+			[A67_EVENT_FETCHED] = {STARTING, SPAWN},
+			[A67_EVENT_RETRY] = {FETCHING, FETCH},
+			[A67_EVENT_HOPELESS] = {FAILED, GIVE_UP},
+		},
+	[STARTING] =
+		{
+			[A67_EVENT_WANTED] = {REPLACING, STOP},
+			[A67_EVENT_UNWANTED] = {STOPPING, STOP},
+			[A67_EVENT_HALT] = {HALTING, STOP},
+			[A67_EVENT_HEALTHY] = {RUNNING, NONE},
+			[A67_EVENT_SICK] = {UNHEALTHY, STOP},
+			[A67_EVENT_EXITED] = {UNHEALTHY, BACK_OFF},
+			[A67_EVENT_HOPELESS] = {FAILED, GIVE_UP},
+		},
+	[RUNNING] =
+		{
+			[A67_EVENT_WANTED] = {REPLACING, STOP},
+			[A67_EVENT_UNWANTED] = {STOPPING, STOP},
+			[A67_EVENT_HALT] = {HALTING, STOP},
+			[A67_EVENT_SICK] = {UNHEALTHY, STOP},
+			[A67_EVENT_EXITED] = {UNHEALTHY, BACK_OFF},
+		},
+	[UNHEALTHY] =
+		{
+			[A67_EVENT_WANTED] = {REPLACING, STOP},
+			[A67_EVENT_UNWANTED] = {STOPPING, STOP},
+			[A67_EVENT_HALT] = {HALTING, STOP},
+			[A67_EVENT_EXITED] = {UNHEALTHY, BACK_OFF},
+			[A67_EVENT_RETRY] = {STARTING, SPAWN},
+			[A67_EVENT_HOPELESS] = {FAILED, GIVE_UP},
+		},
+	[FAILED] =
+		{
+			[A67_EVENT_WANTED] = {FETCHING, FETCH},
+			[A67_EVENT_UNWANTED] = {STOPPING, STOP},
+		},
+	[STOPPING] =
+		{
+			[A67_EVENT_WANTED] = {REPLACING, NONE},
+			[A67_EVENT_UNWANTED] = {STOPPING, NONE},
+			[A67_EVENT_EXITED] = {STOPPED, FORGET},
+		},
+	[REPLACING] =
+		{
+			[A67_EVENT_WANTED] = {REPLACING, NONE},
+			[A67_EVENT_UNWANTED] = {STOPPING, NONE},
+			[A67_EVENT_HALT] = {HALTING, NONE},
+			[A67_EVENT_EXITED] = {FETCHING, FETCH},
+		},
+	[HALTING] =
+		{
+			[A67_EVENT_UNWANTED] = {STOPPING, NONE},
+			[A67_EVENT_EXITED] = {STOPPED, NONE},
+		},
+	[STOPPED] =
+		{
+			[A67_EVENT_WANTED] = {FETCHING, FETCH},
+			[A67_EVENT_UNWANTED] = {STOPPED, FORGET},
+		},
 };
 
 static const char *const state_names[A67_REPLICA_STATE_COUNT] = {
-	"fetching", "starting", "running", "unhealthy", "failed",
+	"fetching", "starting",	 "running", "unhealthy", "failed",
 	"stopping", "replacing", "halting", "stopped",
 };
 
 static const char *const report_names[A67_REPLICA_STATE_COUNT] = {
-	"fetching", "starting", "running", "unhealthy", "failed",
+	"fetching", "starting", "running",	"unhealthy", "failed",
 	"stopping", "stopping", "stopping", "stopped",
 };
 
@@ -168,7 +177,7 @@ bool
 a67_crash_hopeless(const A67CrashLog *log, int64_t now_ms)
 {
 	/* With the ring full, the slot that the next restart would take holds the oldest of the last. */
-	int64_t		oldest = log->at_ms[log->count % A67_CRASH_RESTARTS];
+	int64_t oldest = log->at_ms[log->count % A67_CRASH_RESTARTS];
 
 	if (log->count < A67_CRASH_RESTARTS)
 		return false;

@@ -21,48 +21,48 @@
 #include "core/http/tls.h"
 #include "serve.h"
 
-#define EXIT_USAGE		 100
-#define EXIT_SYSTEM		 111
-#define LOCK_WAIT_MS	 2000	/* a killed agent's child may still be about to exec */
-#define PORT_WAIT_MS	 10000	/* for the port under which the controller knows us */
-#define PORT_POLL_MS	 100
-#define GOODBYE_MS		 3000
-#define STOP_APPS_MS	 630000 /* longest grace, and some */
-#define CLEAN_ENTRIES	 1000
-#define CLEAN_STEPS		 10000
+#define EXIT_USAGE	  100
+#define EXIT_SYSTEM	  111
+#define LOCK_WAIT_MS  2000	/* a killed agent's child may still be about to exec */
+#define PORT_WAIT_MS  10000 /* for the port under which the controller knows us */
+#define PORT_POLL_MS  100
+#define GOODBYE_MS	  3000
+#define STOP_APPS_MS  630000 /* longest grace, and some */
+#define CLEAN_ENTRIES 1000
+#define CLEAN_STEPS	  10000
 
 typedef enum Phase
 {
-	PHASE_JOIN,					/* not registered yet */
+	PHASE_JOIN, /* not registered yet */
 	PHASE_RUN,
-	PHASE_HALT,					/* applications end */
-	PHASE_GOODBYE,				/* last beat under way */
-	PHASE_DISMISS,				/* removed by the controller: applications end, state goes */
+	PHASE_HALT,	   /* applications end */
+	PHASE_GOODBYE, /* last beat under way */
+	PHASE_DISMISS, /* removed by the controller: applications end, state goes */
 	PHASE_DONE
 } Phase;
 
 typedef struct Agent
 {
-	A67Options	options;
+	A67Options options;
 	A67StateDir dir;
 	A67Identity identity;
 	struct ssl_ctx_st *tls;
 	A67Supervisor supervisor;
-	A67Metrics	metrics;
-	A67Control	control;
-	A67Serve	serve;
-	char		endpoint[A67_OPTION_SIZE + 32];
-	int			signals;
-	Phase		phase;
-	int64_t		phase_ends_ms;
-	int			status;
+	A67Metrics metrics;
+	A67Control control;
+	A67Serve serve;
+	char endpoint[A67_OPTION_SIZE + 32];
+	int signals;
+	Phase phase;
+	int64_t phase_ends_ms;
+	int status;
 } Agent;
 
 static int
 open_signals(A67Why *why)
 {
-	sigset_t	set;
-	int			fd;
+	sigset_t set;
+	int fd;
 
 	(void) signal(SIGPIPE, SIG_IGN);
 	(void) sigemptyset(&set);
@@ -82,9 +82,9 @@ static int
 prepare_join(Agent *agent, A67Why *why)
 {
 	A67Identity *identity = &agent->identity;
-	A67HttpUrl	url;
-	uint8_t		key[A67_KEY_BYTES];
-	int			err = a67_join_token_parse(agent->options.token, key, why);
+	A67HttpUrl url;
+	uint8_t key[A67_KEY_BYTES];
+	int err = a67_join_token_parse(agent->options.token, key, why);
 
 	if (err != 0)
 		return err;
@@ -105,24 +105,26 @@ prepare_join(Agent *agent, A67Why *why)
 static int
 prepare_identity(Agent *agent, A67Why *why)
 {
-	A67HttpUrl	url;
-	int			err = a67_identity_load(&agent->dir, &agent->identity, why);
+	A67HttpUrl url;
+	int err = a67_identity_load(&agent->dir, &agent->identity, why);
 
 	if (err != 0)
 		return err;
 	if (agent->options.command == A67_COMMAND_JOIN)
 		err = prepare_join(agent, why);
 	else if (!agent->identity.registered)
-		err = a67_why(why, -ENOENT, "this node is not registered: use \"a67-agent join URL TOKEN\"");
+		err =
+			a67_why(why, -ENOENT, "this node is not registered: use \"a67-agent join URL TOKEN\"");
 	if (err != 0)
 		return err;
 	if (a67_http_url_parse(agent->identity.controller_url, &url) != 0)
 		return a67_why(why, -EINVAL, "controller URL is not an http or https URL");
 	if (url.tls)
 	{
-		agent->tls = a67_tls_client_context(agent->options.ca_file[0] != '\0'
-											? agent->options.ca_file : NULL, why->text,
-											sizeof(why->text));
+		agent->tls =
+			a67_tls_client_context(agent->options.ca_file[0] != '\0' ? agent->options.ca_file
+																	 : NULL,
+								   why->text, sizeof(why->text));
 		if (agent->tls == NULL)
 			return -EPROTO;
 	}
@@ -137,9 +139,9 @@ static int
 prepare_server(Agent *agent, A67Why *why)
 {
 	const A67Options *options = &agent->options;
-	bool		known = agent->identity.registered;
-	uint16_t	port = options->port != 0 || !known ? options->port : agent->identity.port;
-	int			err;
+	bool known = agent->identity.registered;
+	uint16_t port = options->port != 0 || !known ? options->port : agent->identity.port;
+	int err;
 
 	for (int waited = 0;; waited += PORT_POLL_MS)
 	{
@@ -164,11 +166,12 @@ make_endpoint(Agent *agent)
 	const A67Options *options = &agent->options;
 	const char *host = options->advertise;
 	const char *colon = strrchr(host, ':');
-	bool		bracketed = host[0] == '[';
+	bool bracketed = host[0] == '[';
 
 	if (host[0] == '\0')
 		host = strcmp(options->listen, "0.0.0.0") == 0 || strcmp(options->listen, "::") == 0
-			? options->name : options->listen;
+				   ? options->name
+				   : options->listen;
 	else if (colon != NULL && (strchr(host, ':') == colon || (bracketed && colon[-1] == ']')))
 	{
 		(void) snprintf(agent->endpoint, sizeof(agent->endpoint), "http://%s", host);
@@ -186,7 +189,7 @@ static int
 prepare(Agent *agent, A67Why *why)
 {
 	A67ControlSetup setup = {.options = &agent->options, .dir = &agent->dir};
-	int			err;
+	int err;
 
 	agent->signals = open_signals(why);
 	if (agent->signals < 0)
@@ -272,7 +275,7 @@ static void
 remove_state(Agent *agent)
 {
 	static const char *const parts[] = {"replicas", "apps", "cache", "logs"};
-	int			steps = 0;
+	int steps = 0;
 
 	a67_identity_forget(&agent->dir);
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
@@ -284,7 +287,7 @@ remove_state(Agent *agent)
 static void
 step_phase(Agent *agent, int64_t now_ms)
 {
-	bool		late = a67_deadline_expired(agent->phase_ends_ms, now_ms);
+	bool late = a67_deadline_expired(agent->phase_ends_ms, now_ms);
 	A67ControlState link = agent->control.state;
 
 	if (link == A67_CONTROL_GONE && agent->phase == PHASE_RUN)
@@ -326,8 +329,8 @@ static void
 read_signals(Agent *agent, int64_t now_ms)
 {
 	struct signalfd_siginfo info;
-	bool		end = false;
-	bool		child = false;
+	bool end = false;
+	bool child = false;
 
 	while (read(agent->signals, &info, sizeof(info)) == (ssize_t) sizeof(info))
 	{
@@ -345,8 +348,8 @@ read_signals(Agent *agent, int64_t now_ms)
 static void
 turn(Agent *agent, A67PollSet *set)
 {
-	int64_t		now_ms = a67_clock_now_ms();
-	int			signals_at;
+	int64_t now_ms = a67_clock_now_ms();
+	int signals_at;
 
 	a67_poll_reset(set);
 	signals_at = a67_poll_add(set, agent->signals, POLLIN);
@@ -383,11 +386,11 @@ clean_up(Agent *agent)
 static int
 run(A67Options *options)
 {
-	Agent	   *agent = calloc(1, sizeof(*agent));
+	Agent *agent = calloc(1, sizeof(*agent));
 	A67PollSet *set = calloc(1, sizeof(*set));
-	A67Why		why = {"out of memory"};
-	int			status = EXIT_SYSTEM;
-	int			err;
+	A67Why why = {"out of memory"};
+	int status = EXIT_SYSTEM;
+	int err;
 
 	if (agent == NULL || set == NULL)
 		goto done;
@@ -416,9 +419,9 @@ done:
 int
 main(int argc, char **argv)
 {
-	A67Options	options;
-	A67Why		why;
-	int			err = a67_options_parse(argc, argv, &options, &why);
+	A67Options options;
+	A67Why why;
+	int err = a67_options_parse(argc, argv, &options, &why);
 
 	if (err == -EINVAL)
 	{
@@ -433,7 +436,7 @@ main(int argc, char **argv)
 	if (options.command == A67_COMMAND_HELP || options.command == A67_COMMAND_VERSION)
 	{
 		(void) printf("%s", options.command == A67_COMMAND_HELP ? a67_options_help
-					  : "a67-agent " A67_VERSION "\n");
+																: "a67-agent " A67_VERSION "\n");
 		return fflush(stdout) == 0 ? 0 : EXIT_SYSTEM;
 	}
 	a67_log_set_level(options.log_level);

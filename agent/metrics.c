@@ -10,17 +10,17 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-#define CPU_GAP_MS		 200	/* looks closer together than this repeat the last value */
-#define CONNECTIONS_MAX	 65536	/* lines of /proc/net/tcp that are read */
-#define TCP_ESTABLISHED	 1
+#define CPU_GAP_MS		200	  /* looks closer together than this repeat the last value */
+#define CONNECTIONS_MAX 65536 /* lines of /proc/net/tcp that are read */
+#define TCP_ESTABLISHED 1
 
 static void
 sample_cpu(A67Metrics *metrics, int64_t now_ms)
 {
-	FILE	   *file;
+	FILE *file;
 	unsigned long long tick[8] = {0};
-	uint64_t	all = 0;
-	uint64_t	busy;
+	uint64_t all = 0;
+	uint64_t busy;
 
 	if (metrics->at_ms != 0 && now_ms - metrics->at_ms < CPU_GAP_MS)
 		return;
@@ -35,8 +35,8 @@ sample_cpu(A67Metrics *metrics, int64_t now_ms)
 		/* idle and iowait */
 		busy = all - tick[3] - tick[4];
 		if (metrics->all_ticks != 0 && all > metrics->all_ticks && busy >= metrics->busy_ticks)
-			metrics->cpu_percent = 100.0 * (double) (busy - metrics->busy_ticks) /
-				(double) (all - metrics->all_ticks);
+			metrics->cpu_percent =
+				100.0 * (double) (busy - metrics->busy_ticks) / (double) (all - metrics->all_ticks);
 		metrics->busy_ticks = busy;
 		metrics->all_ticks = all;
 		metrics->at_ms = now_ms;
@@ -48,12 +48,12 @@ sample_cpu(A67Metrics *metrics, int64_t now_ms)
 static int64_t
 cgroup_number(const char *name, long long *second)
 {
-	char		line[512];
-	char		path[640];
-	FILE	   *file = fopen("/proc/self/cgroup", "re");
-	long long	first = -1;
-	long long	other = 0;
-	bool		found = false;
+	char line[512];
+	char path[640];
+	FILE *file = fopen("/proc/self/cgroup", "re");
+	long long first = -1;
+	long long other = 0;
+	bool found = false;
 
 	while (file != NULL && !found && fgets(line, sizeof(line), file) != NULL)
 		found = strncmp(line, "0::/", 4) == 0;
@@ -77,11 +77,11 @@ cgroup_number(const char *name, long long *second)
 static void
 sample_memory(A67Sample *out)
 {
-	char		line[128];
-	FILE	   *file = fopen("/proc/meminfo", "re");
-	long long	kb;
-	int64_t		limit = cgroup_number("memory.max", NULL);
-	int64_t		used = cgroup_number("memory.current", NULL);
+	char line[128];
+	FILE *file = fopen("/proc/meminfo", "re");
+	long long kb;
+	int64_t limit = cgroup_number("memory.max", NULL);
+	int64_t used = cgroup_number("memory.current", NULL);
 
 	while (file != NULL && fgets(line, sizeof(line), file) != NULL)
 	{
@@ -99,9 +99,8 @@ sample_memory(A67Sample *out)
 			out->memory_free_bytes = limit > used ? limit - used : 0;
 	}
 	if (out->memory_total_bytes > 0)
-		out->memory_percent = 100.0 *
-			(double) (out->memory_total_bytes - out->memory_free_bytes) /
-			(double) out->memory_total_bytes;
+		out->memory_percent = 100.0 * (double) (out->memory_total_bytes - out->memory_free_bytes) /
+							  (double) out->memory_total_bytes;
 }
 
 static void
@@ -119,8 +118,8 @@ sample_disk(const char *path, A67Sample *out)
 static double
 first_number(const char *path)
 {
-	FILE	   *file = fopen(path, "re");
-	double		value = 0;
+	FILE *file = fopen(path, "re");
+	double value = 0;
 
 	if (file == NULL)
 		return 0;
@@ -145,10 +144,10 @@ a67_metrics_sample(A67Metrics *metrics, const char *path, int64_t now_ms, A67Sam
 double
 a67_metrics_cores(void)
 {
-	cpu_set_t	set;
-	double		cores = 1;
-	long long	period = 0;
-	int64_t		quota = cgroup_number("cpu.max", &period);
+	cpu_set_t set;
+	double cores = 1;
+	long long period = 0;
+	int64_t quota = cgroup_number("cpu.max", &period);
 
 	if (sched_getaffinity(0, sizeof(set), &set) == 0)
 		cores = CPU_COUNT(&set);
@@ -160,11 +159,12 @@ a67_metrics_cores(void)
 static int
 count_file(const char *path, const int *ports, size_t count)
 {
-	char		line[256];
-	FILE	   *file = fopen(path, "re");
-	int			found = 0;
+	char line[256];
+	FILE *file = fopen(path, "re");
+	int found = 0;
 
-	for (int i = 0; file != NULL && i < CONNECTIONS_MAX && fgets(line, sizeof(line), file) != NULL; i++)
+	for (int i = 0; file != NULL && i < CONNECTIONS_MAX && fgets(line, sizeof(line), file) != NULL;
+		 i++)
 	{
 		unsigned int port;
 		unsigned int state;

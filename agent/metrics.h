@@ -13,32 +13,32 @@
 
 typedef struct A67Metrics
 {
-	uint64_t	busy_ticks;		/* of the last sample */
-	uint64_t	all_ticks;
-	int64_t		at_ms;
-	double		cpu_percent;
+	uint64_t busy_ticks; /* of the last sample */
+	uint64_t all_ticks;
+	int64_t at_ms;
+	double cpu_percent;
 } A67Metrics;
 
 typedef struct A67Sample
 {
-	double		cpu_percent;	/* between this look and the one before */
-	double		memory_percent;
-	int64_t		memory_free_bytes;
-	int64_t		memory_total_bytes;
-	double		disk_percent;
-	int64_t		disk_total_bytes;
-	int64_t		disk_free_bytes;
-	double		load1;
-	int64_t		uptime_s;		/* of the machine */
+	double cpu_percent; /* between this look and the one before */
+	double memory_percent;
+	int64_t memory_free_bytes;
+	int64_t memory_total_bytes;
+	double disk_percent;
+	int64_t disk_total_bytes;
+	int64_t disk_free_bytes;
+	double load1;
+	int64_t uptime_s; /* of the machine */
 } A67Sample;
 
 /* path: a directory on the disk to measure. */
-void		a67_metrics_sample(A67Metrics *metrics, const char *path, int64_t now_ms, A67Sample *out);
+void a67_metrics_sample(A67Metrics *metrics, const char *path, int64_t now_ms, A67Sample *out);
 
 /* Cores this process may use. */
-double		a67_metrics_cores(void);
+double a67_metrics_cores(void);
 
 /* Open TCP connections to the local ports given (sorted or not): requests that applications serve. */
-int			a67_metrics_connections(const int *ports, size_t count);
+int a67_metrics_connections(const int *ports, size_t count);
 
-#endif							/* A67_AGENT_METRICS_H */
+#endif /* A67_AGENT_METRICS_H */

@@ -47,9 +47,9 @@ typedef struct Flag
 {
 	const char *name;
 	const char *variable;
-	size_t		offset;			/* of a text member, when there is no setter */
-	Setter		set;
-	bool		alone;			/* takes no value */
+	size_t offset; /* of a text member, when there is no setter */
+	Setter set;
+	bool alone; /* takes no value */
 } Flag;
 
 static int
@@ -57,8 +57,8 @@ set_listen(A67Options *options, const char *value, A67Why *why)
 {
 	const char *colon = strrchr(value, ':');
 	const char *start = value;
-	size_t		len;
-	char	   *end = NULL;
+	size_t len;
+	char *end = NULL;
 	unsigned long port;
 	unsigned char scratch[sizeof(struct in6_addr)];
 
@@ -89,15 +89,14 @@ set_listen(A67Options *options, const char *value, A67Why *why)
 static int
 set_heartbeat(A67Options *options, const char *value, A67Why *why)
 {
-	char	   *end = NULL;
-	double		seconds;
+	char *end = NULL;
+	double seconds;
 
 	errno = 0;
 	seconds = strtod(value, &end);
 	if (errno != 0 || end == value || *end != '\0' || !isfinite(seconds) ||
 		seconds < MIN_HEARTBEAT_S || seconds > MAX_HEARTBEAT_S)
-		return a67_why(why, -EINVAL,
-					   "--heartbeat-interval takes seconds from %g to %g, not \"%s\"",
+		return a67_why(why, -EINVAL, "--heartbeat-interval takes seconds from %g to %g, not \"%s\"",
 					   MIN_HEARTBEAT_S, MAX_HEARTBEAT_S, value);
 	options->heartbeat_ms = (int64_t) (seconds * 1000.0);
 	return 0;
@@ -107,8 +106,8 @@ static int
 set_log_level(A67Options *options, const char *value, A67Why *why)
 {
 	if (!a67_log_parse_level(value, &options->log_level))
-		return a67_why(why, -EINVAL, "--log-level is one of error, warning, info, debug, not \"%s\"",
-					   value);
+		return a67_why(why, -EINVAL,
+					   "--log-level is one of error, warning, info, debug, not \"%s\"", value);
 	return 0;
 }
 
@@ -180,7 +179,7 @@ set_defaults(A67Options *options, A67Why *why)
 
 		if (value != NULL && value[0] != '\0')
 		{
-			int			err = apply(&flags[i], options, value, why);
+			int err = apply(&flags[i], options, value, why);
 
 			if (err != 0)
 				return err;
@@ -194,7 +193,7 @@ static int
 parse_flag(A67Options *options, char **argv, int argc, int *at, A67Why *why)
 {
 	const char *word = argv[*at];
-	size_t		name_len = strcspn(word, "=");
+	size_t name_len = strcspn(word, "=");
 
 	for (size_t i = 0; i < FLAG_COUNT; i++)
 	{
@@ -220,10 +219,10 @@ parse_flag(A67Options *options, char **argv, int argc, int *at, A67Why *why)
 static int
 read_token(A67Options *options, int fd, A67Why *why)
 {
-	char		text[A67_TOKEN_SIZE + 64];
-	size_t		len = 0;
-	size_t		start = 0;
-	ssize_t		n = 1;
+	char text[A67_TOKEN_SIZE + 64];
+	size_t len = 0;
+	size_t start = 0;
+	ssize_t n = 1;
 
 	while (len < sizeof(text) - 1 && (n = read(fd, text + len, sizeof(text) - 1 - len)) != 0)
 	{
@@ -246,8 +245,8 @@ read_token(A67Options *options, int fd, A67Why *why)
 static int
 set_token(A67Options *options, const char *word, A67Why *why)
 {
-	int			fd;
-	int			err;
+	int fd;
+	int err;
 
 	if (strcmp(word, "-") == 0)
 		return read_token(options, STDIN_FILENO, why);
@@ -283,16 +282,15 @@ int
 a67_options_parse(int argc, char **argv, A67Options *options, A67Why *why)
 {
 	const char *words[2] = {NULL, NULL};
-	size_t		count = 0;
-	size_t		wanted;
-	int			err;
+	size_t count = 0;
+	size_t wanted;
+	int err;
 
 	memset(options, 0, sizeof(*options));
 	if (argc < 2)
 		return a67_why(why, -EINVAL, "a command is needed: join, run, --help or --version");
 	err = set_command(options, argv[1], why);
-	if (err != 0 || options->command == A67_COMMAND_HELP ||
-		options->command == A67_COMMAND_VERSION)
+	if (err != 0 || options->command == A67_COMMAND_HELP || options->command == A67_COMMAND_VERSION)
 		return err;
 	wanted = options->command == A67_COMMAND_JOIN ? 2 : 0;
 	err = set_defaults(options, why);

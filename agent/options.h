@@ -25,26 +25,26 @@ typedef enum A67Command
 
 typedef struct A67Options
 {
-	A67Command	command;
-	char		url[A67_OPTION_SIZE];		/* join: of the controller */
-	char		token[A67_TOKEN_SIZE];		/* join: zeroed by main once registered */
-	char		state_dir[A67_OPTION_SIZE];
-	char		listen[A67_OPTION_SIZE];	/* numeric address */
-	uint16_t	port;						/* 0: any free one, or the one used before */
-	char		advertise[A67_OPTION_SIZE]; /* "" or HOST or HOST:PORT */
-	char		name[A67_OPTION_SIZE];
-	char		region[A67_OPTION_SIZE];
-	char		provider[A67_OPTION_SIZE];
-	char		ca_file[A67_OPTION_SIZE];	/* "": the system's */
-	int64_t		heartbeat_ms;				/* 0: what the controller says */
+	A67Command command;
+	char url[A67_OPTION_SIZE];	/* join: of the controller */
+	char token[A67_TOKEN_SIZE]; /* join: zeroed by main once registered */
+	char state_dir[A67_OPTION_SIZE];
+	char listen[A67_OPTION_SIZE];	 /* numeric address */
+	uint16_t port;					 /* 0: any free one, or the one used before */
+	char advertise[A67_OPTION_SIZE]; /* "" or HOST or HOST:PORT */
+	char name[A67_OPTION_SIZE];
+	char region[A67_OPTION_SIZE];
+	char provider[A67_OPTION_SIZE];
+	char ca_file[A67_OPTION_SIZE]; /* "": the system's */
+	int64_t heartbeat_ms;		   /* 0: what the controller says */
 	A67LogLevel log_level;
-	bool		stop_apps;
+	bool stop_apps;
 } A67Options;
 
 /* Text of --help. */
 extern const char a67_options_help[];
 
 /* 0, or -EINVAL (usage) or another -errno (token could not be read), with the reason in why. */
-int			a67_options_parse(int argc, char **argv, A67Options *options, A67Why *why);
+int a67_options_parse(int argc, char **argv, A67Options *options, A67Why *why);
 
-#endif							/* A67_AGENT_OPTIONS_H */
+#endif /* A67_AGENT_OPTIONS_H */

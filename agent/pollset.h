@@ -19,8 +19,8 @@
 typedef struct A67PollSet
 {
 	struct pollfd fds[A67_POLL_MAX];
-	int			count;
-	int64_t		deadline_ms;	/* A67_NEVER: none */
+	int count;
+	int64_t deadline_ms; /* A67_NEVER: none */
 } A67PollSet;
 
 static inline void
@@ -54,4 +54,4 @@ a67_poll_until(A67PollSet *set, int64_t deadline_ms)
 	set->deadline_ms = a67_deadline_min(set->deadline_ms, deadline_ms);
 }
 
-#endif							/* A67_AGENT_POLLSET_H */
+#endif /* A67_AGENT_POLLSET_H */

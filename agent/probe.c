@@ -16,20 +16,20 @@
 
 struct A67Probe
 {
-	A67HttpClient *client;		/* NULL: connect only */
-	int			fd;				/* connect only */
-	int64_t		deadline_ms;
-	int			poll_at;
-	bool		answered;		/* the body of a 2xx has begun: good, whatever follows */
+	A67HttpClient *client; /* NULL: connect only */
+	int fd;				   /* connect only */
+	int64_t deadline_ms;
+	int poll_at;
+	bool answered; /* the body of a 2xx has begun: good, whatever follows */
 	A67ProbeState state;
-	A67Why		why;
+	A67Why why;
 };
 
 /* Only 2xx answers stream here; their first byte settles it. */
 static int
 body_began(void *arg, const char *data, size_t len)
 {
-	A67Probe   *probe = arg;
+	A67Probe *probe = arg;
 
 	probe->answered = true;
 	return -ECANCELED;
@@ -47,8 +47,9 @@ begin_http(A67Probe *probe, int port, const char *path, int timeout_ms, int64_t 
 {
 	static const A67HttpField headers[] = {{"User-Agent", "a67-agent"}, {NULL, NULL}};
 	A67HttpClientConfig config;
-	A67HttpUrl	url = {.tls = false, .port = (uint16_t) port, .host = "127.0.0.1"};
-	A67HttpClientRequest request = {.url = &url, .headers = headers, .on_body = body_began, .arg = probe};
+	A67HttpUrl url = {.tls = false, .port = (uint16_t) port, .host = "127.0.0.1"};
+	A67HttpClientRequest request = {
+		.url = &url, .headers = headers, .on_body = body_began, .arg = probe};
 
 	a67_http_client_defaults(&config);
 	config.tls = NULL;
@@ -93,8 +94,8 @@ begin_connect(A67Probe *probe, int port)
 A67Probe *
 a67_probe_new(int port, const char *path, int timeout_ms, int64_t now_ms)
 {
-	A67Probe   *probe = calloc(1, sizeof(*probe));
-	bool		begun;
+	A67Probe *probe = calloc(1, sizeof(*probe));
+	bool begun;
 
 	if (probe == NULL)
 		return NULL;
@@ -102,7 +103,7 @@ a67_probe_new(int port, const char *path, int timeout_ms, int64_t now_ms)
 	probe->poll_at = -1;
 	probe->deadline_ms = a67_deadline_in(now_ms, timeout_ms);
 	begun = path != NULL ? begin_http(probe, port, path, timeout_ms, now_ms)
-		: begin_connect(probe, port);
+						 : begin_connect(probe, port);
 	if (begun)
 		return probe;
 	a67_probe_free(probe);
@@ -123,7 +124,7 @@ a67_probe_free(A67Probe *probe)
 void
 a67_probe_prepare(A67Probe *probe, A67PollSet *set, int64_t now_ms)
 {
-	int64_t		wait = -1;
+	int64_t wait = -1;
 
 	if (probe->state != A67_PROBE_BUSY)
 	{
@@ -144,7 +145,7 @@ a67_probe_prepare(A67Probe *probe, A67PollSet *set, int64_t now_ms)
 static A67ProbeState
 step_http(A67Probe *probe, int64_t now_ms)
 {
-	int			status;
+	int status;
 
 	switch (a67_http_client_step(probe->client, now_ms))
 	{
@@ -167,8 +168,8 @@ step_http(A67Probe *probe, int64_t now_ms)
 static A67ProbeState
 step_connect(A67Probe *probe)
 {
-	int			err = 0;
-	socklen_t	len = sizeof(err);
+	int err = 0;
+	socklen_t len = sizeof(err);
 
 	if (getsockopt(probe->fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0)
 		err = errno;

@@ -17,13 +17,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define STAT_SIZE	  1024
-#define ENVIRON_SIZE  131072
-#define PROGRAM_SIZE  4096
-#define SWEEP_PASSES  3
-#define EXEC_POLL_MS  5
-#define NOFILE_LIMIT  65536
-#define STACK_ALLOWANCE	((rlim_t) 64 << 20)
+#define STAT_SIZE		   1024
+#define ENVIRON_SIZE	   131072
+#define PROGRAM_SIZE	   4096
+#define SWEEP_PASSES	   3
+#define EXEC_POLL_MS	   5
+#define NOFILE_LIMIT	   65536
+#define STACK_ALLOWANCE	   ((rlim_t) 64 << 20)
 #define KERNEL_THREAD_FLAG 0x00200000ULL /* PF_KTHREAD */
 
 static int
@@ -36,9 +36,9 @@ open_pidfd(pid_t pid)
 static int
 read_proc(pid_t pid, const char *name, char *out, size_t size, size_t *len)
 {
-	char		path[64];
-	int			fd;
-	ssize_t		n;
+	char path[64];
+	int fd;
+	ssize_t n;
 
 	(void) snprintf(path, sizeof(path), "/proc/%d/%s", (int) pid, name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -51,7 +51,7 @@ read_proc(pid_t pid, const char *name, char *out, size_t size, size_t *len)
 			continue;
 		if (n < 0)
 		{
-			int			err = -errno;
+			int err = -errno;
 
 			(void) close(fd);
 			return err;
@@ -66,11 +66,11 @@ read_proc(pid_t pid, const char *name, char *out, size_t size, size_t *len)
 int
 a67_proc_stat(pid_t pid, A67ProcStat *out)
 {
-	char		text[STAT_SIZE];
-	char	   *at;
-	size_t		len;
+	char text[STAT_SIZE];
+	char *at;
+	size_t len;
 	unsigned long long value[25] = {0};
-	int			err = read_proc(pid, "stat", text, sizeof(text), &len);
+	int err = read_proc(pid, "stat", text, sizeof(text), &len);
 
 	if (err != 0)
 		return err == -ESRCH ? -ENOENT : err;
@@ -95,7 +95,7 @@ a67_proc_stat(pid_t pid, A67ProcStat *out)
 static const char *
 find_variable(const char *block, size_t len, const char *name)
 {
-	size_t		name_len = strlen(name);
+	size_t name_len = strlen(name);
 
 	for (const char *at = block; at < block + len; at += strlen(at) + 1)
 	{
@@ -133,8 +133,8 @@ find_program(const A67Spawn *spawn, char *out, size_t size, A67Why *why)
 
 	if (strchr(name, '/') != NULL)
 	{
-		int			n = name[0] == '/' ? snprintf(out, size, "%s", name)
-			: snprintf(out, size, "%s/%s", spawn->root, name);
+		int n = name[0] == '/' ? snprintf(out, size, "%s", name)
+							   : snprintf(out, size, "%s/%s", spawn->root, name);
 
 		if (n > 0 && (size_t) n < size && is_executable(out))
 			return 0;
@@ -143,8 +143,8 @@ find_program(const A67Spawn *spawn, char *out, size_t size, A67Why *why)
 	}
 	while (*path != '\0')
 	{
-		size_t		len = strcspn(path, ":");
-		int			n = snprintf(out, size, "%.*s/%s", (int) len, path, name);
+		size_t len = strcspn(path, ":");
+		int n = snprintf(out, size, "%.*s/%s", (int) len, path, name);
 
 		if (len > 0 && path[0] == '/' && n > 0 && (size_t) n < size && is_executable(out))
 			return 0;
@@ -175,14 +175,14 @@ set_limits(const A67Spawn *spawn, pid_t pid)
 static int
 set_attributes(posix_spawnattr_t *attr, posix_spawn_file_actions_t *files, const A67Spawn *spawn)
 {
-	sigset_t	none;
-	sigset_t	all;
-	int			err;
+	sigset_t none;
+	sigset_t all;
+	int err;
 
 	(void) sigemptyset(&none);
 	(void) sigfillset(&all);
 	err = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
-								   POSIX_SPAWN_SETSIGDEF);
+											 POSIX_SPAWN_SETSIGDEF);
 	if (err == 0)
 		err = posix_spawnattr_setpgroup(attr, 0);
 	if (err == 0)
@@ -203,12 +203,12 @@ set_attributes(posix_spawnattr_t *attr, posix_spawn_file_actions_t *files, const
 int
 a67_process_spawn(const A67Spawn *spawn, A67Process *process, A67Why *why)
 {
-	char		program[PROGRAM_SIZE];
+	char program[PROGRAM_SIZE];
 	posix_spawnattr_t attr;
 	posix_spawn_file_actions_t files;
 	A67ProcStat st;
-	pid_t		pid = 0;
-	int			err = find_program(spawn, program, sizeof(program), why);
+	pid_t pid = 0;
+	int err = find_program(spawn, program, sizeof(program), why);
 
 	if (err != 0)
 		return err;
@@ -240,16 +240,16 @@ bool
 a67_process_adopt(A67Process *process, const char *replica)
 {
 	A67ProcStat st;
-	char	   *block = malloc(ENVIRON_SIZE);
+	char *block = malloc(ENVIRON_SIZE);
 	const char *mark;
-	size_t		len;
-	bool		same;
-	int			fd = open_pidfd(process->pid);
+	size_t len;
+	bool same;
+	int fd = open_pidfd(process->pid);
 
 	/* The pidfd first: what it stands for cannot change between the checks and its use. */
 	same = block != NULL && fd >= 0 && a67_proc_stat(process->pid, &st) == 0 &&
-		st.start_ticks == process->start_ticks && st.state != 'Z' && st.state != 'X' &&
-		read_proc(process->pid, "environ", block, ENVIRON_SIZE, &len) == 0;
+		   st.start_ticks == process->start_ticks && st.state != 'Z' && st.state != 'X' &&
+		   read_proc(process->pid, "environ", block, ENVIRON_SIZE, &len) == 0;
 	if (same)
 	{
 		/* An application may overwrite its environment (process titles); another's mark is proof. */
@@ -312,7 +312,7 @@ static bool
 look_at(pid_t pid, const char *node, int *wait_ms, char *block, A67Found *out)
 {
 	A67ProcStat st;
-	size_t		len = 0;
+	size_t len = 0;
 	const char *value;
 
 	if (a67_proc_stat(pid, &st) != 0 || st.state == 'Z' || st.state == 'X' || st.kernel ||
@@ -337,17 +337,17 @@ look_at(pid_t pid, const char *node, int *wait_ms, char *block, A67Found *out)
 size_t
 a67_process_scan(const char *node, const char *replica, int wait_ms, A67Found *found, size_t max)
 {
-	DIR		   *proc = opendir("/proc");
-	char	   *block = malloc(ENVIRON_SIZE);
+	DIR *proc = opendir("/proc");
+	char *block = malloc(ENVIRON_SIZE);
 	struct dirent *entry;
 	struct stat st;
-	size_t		count = 0;
-	uid_t		uid = geteuid();
+	size_t count = 0;
+	uid_t uid = geteuid();
 
 	while (proc != NULL && block != NULL && count < max && (entry = readdir(proc)) != NULL)
 	{
-		char	   *end;
-		long		pid = strtol(entry->d_name, &end, 10);
+		char *end;
+		long pid = strtol(entry->d_name, &end, 10);
 
 		if (*end != '\0' || pid <= 1 || pid == (long) getpid())
 			continue;
@@ -367,7 +367,7 @@ void
 a67_process_kill_found(const A67Found *found)
 {
 	A67ProcStat st;
-	int			fd = open_pidfd(found->pid);
+	int fd = open_pidfd(found->pid);
 
 	if (fd < 0)
 		return;
@@ -379,8 +379,8 @@ a67_process_kill_found(const A67Found *found)
 void
 a67_process_sweep(const char *node, const char *replica)
 {
-	A67Found	found[64];
-	size_t		count = 1;
+	A67Found found[64];
+	size_t count = 1;
 
 	/* Again while some are found: a process may fork between the look and the kill. */
 	for (int pass = 0; pass < SWEEP_PASSES && count > 0; pass++)

@@ -18,7 +18,7 @@
 #include "applog.h"
 #include "clock.h"
 
-#define EXEC_WAIT_MS 500		/* for processes caught between fork and exec */
+#define EXEC_WAIT_MS 500 /* for processes caught between fork and exec */
 #define STRAY_PASSES 5
 #define LIST_MAX	 4096
 
@@ -27,8 +27,8 @@ static void
 for_entries(A67Supervisor *supervisor, const char *part,
 			void (*each)(A67Supervisor *supervisor, const char *name))
 {
-	int			fd = openat(supervisor->dir->fd, part, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR		   *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	int fd = openat(supervisor->dir->fd, part, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *item;
 
 	if (dir == NULL)
@@ -48,8 +48,8 @@ for_entries(A67Supervisor *supervisor, const char *part,
 static bool
 id_of(const char *name, const char *suffix, char id[A67_UUID_TEXT_SIZE])
 {
-	uint8_t		bytes[A67_UUID_BYTES];
-	size_t		len = A67_UUID_TEXT_SIZE - 1;
+	uint8_t bytes[A67_UUID_BYTES];
+	size_t len = A67_UUID_TEXT_SIZE - 1;
 
 	if (strlen(name) != len + strlen(suffix) || strcmp(name + len, suffix) != 0 ||
 		!a67_uuid_from_text(name, len, bytes))
@@ -61,9 +61,9 @@ id_of(const char *name, const char *suffix, char id[A67_UUID_TEXT_SIZE])
 static void
 load_one(A67Supervisor *supervisor, const char *name)
 {
-	char		id[A67_UUID_TEXT_SIZE];
-	char		path[A67_STATE_NAME_SIZE];
-	size_t		len = strlen(name);
+	char id[A67_UUID_TEXT_SIZE];
+	char path[A67_STATE_NAME_SIZE];
+	size_t len = strlen(name);
 	A67Replica *replica;
 
 	if (!id_of(name, ".json", id))
@@ -152,12 +152,12 @@ settle_gone(A67Replica *replica, int64_t now_ms)
 static void
 settle(A67Supervisor *supervisor, A67Replica *replica, const A67Found *found, size_t count)
 {
-	int64_t		now_ms = a67_clock_now_ms();
+	int64_t now_ms = a67_clock_now_ms();
 	A67ReplicaState before = replica->state;
-	char		name[A67_STATE_NAME_SIZE];
-	bool		changed = replica->intent || replica->rebooted;
-	pid_t		recorded = replica->process.pid;
-	bool		alive = recorded != 0 && a67_process_adopt(&replica->process, replica->id);
+	char name[A67_STATE_NAME_SIZE];
+	bool changed = replica->intent || replica->rebooted;
+	pid_t recorded = replica->process.pid;
+	bool alive = recorded != 0 && a67_process_adopt(&replica->process, replica->id);
 
 	if (!alive && replica->intent)
 		alive = find_intended(replica, found, count);
@@ -191,12 +191,12 @@ belongs(A67Supervisor *supervisor, const A67Found *found)
 static void
 kill_strays(A67Supervisor *supervisor, A67Found *found)
 {
-	bool		again = true;
+	bool again = true;
 
 	for (int pass = 0; pass < STRAY_PASSES && again; pass++)
 	{
-		size_t		count = a67_process_scan(supervisor->identity->node_id, NULL, 0, found,
-											 A67_PROCESS_SCAN_MAX);
+		size_t count =
+			a67_process_scan(supervisor->identity->node_id, NULL, 0, found, A67_PROCESS_SCAN_MAX);
 
 		again = false;
 		for (size_t i = 0; i < count; i++)
@@ -214,7 +214,7 @@ kill_strays(A67Supervisor *supervisor, A67Found *found)
 static void
 clean_app(A67Supervisor *supervisor, const char *name)
 {
-	char		path[A67_STATE_NAME_SIZE];
+	char path[A67_STATE_NAME_SIZE];
 	const A67Replica *replica = a67_supervisor_find(supervisor, name);
 
 	if (replica != NULL && replica->desired != NULL)
@@ -226,7 +226,7 @@ clean_app(A67Supervisor *supervisor, const char *name)
 static void
 clean_log(A67Supervisor *supervisor, const char *name)
 {
-	char		id[A67_UUID_TEXT_SIZE];
+	char id[A67_UUID_TEXT_SIZE];
 	const A67Replica *replica;
 
 	if (!id_of(name, ".log", id) && !id_of(name, ".log.1", id))
@@ -239,9 +239,9 @@ clean_log(A67Supervisor *supervisor, const char *name)
 void
 a67_supervisor_recover(A67Supervisor *supervisor, int64_t now_ms)
 {
-	A67Found   *found = calloc(A67_PROCESS_SCAN_MAX, sizeof(*found));
-	size_t		count = 0;
-	bool		intents = false;
+	A67Found *found = calloc(A67_PROCESS_SCAN_MAX, sizeof(*found));
+	size_t count = 0;
+	bool intents = false;
 
 	for_entries(supervisor, "replicas", load_one);
 	for (size_t i = 0; i < supervisor->count; i++)

@@ -19,7 +19,7 @@ static const char *
 machine_boot(void)
 {
 	static char boot[BOOT_ID_SIZE];
-	FILE	   *file;
+	FILE *file;
 
 	if (boot[0] != '\0')
 		return boot;
@@ -87,8 +87,8 @@ a67_replica_root_name(const A67Replica *replica, char out[A67_STATE_NAME_SIZE])
 static json_t *
 loose_text(const char *text)
 {
-	A67Buf		quoted;
-	json_t	   *value = NULL;
+	A67Buf quoted;
+	json_t *value = NULL;
 
 	if (text[0] == '\0')
 		return json_null();
@@ -108,7 +108,7 @@ number_or_null(int64_t value)
 json_t *
 a67_replica_report(const A67Replica *replica)
 {
-	char		since[A67_TIME_SIZE];
+	char since[A67_TIME_SIZE];
 
 	a67_clock_format(replica->since_ms, since);
 	return json_pack("{s:s,s:I,s:s,s:o,s:o,s:I,s:o,s:o,s:s}", "id", replica->id, "generation",
@@ -137,14 +137,15 @@ desired_json(const A67Replica *replica)
 int
 a67_replica_save(const A67StateDir *dir, A67Replica *replica)
 {
-	char		name[A67_STATE_NAME_SIZE];
-	A67Why		why;
-	json_t	   *doc;
-	char	   *text;
-	int			err;
+	char name[A67_STATE_NAME_SIZE];
+	A67Why why;
+	json_t *doc;
+	char *text;
+	int err;
 
 	doc = json_pack("{s:i,s:s,s:s,s:s,s:I,s:I,s:o,s:b,s:o,s:i,s:I,s:o,s:o,s:I}", "format", 1, "id",
-					replica->id, "boot", machine_boot(), "state", a67_machine_state_name(replica->state), "generation",
+					replica->id, "boot", machine_boot(), "state",
+					a67_machine_state_name(replica->state), "generation",
 					(json_int_t) replica->generation, "content", (json_int_t) replica->content,
 					"desired", desired_json(replica), "intent", (int) replica->intent, "process",
 					process_json(replica), "port", replica->port, "restarts",
@@ -175,8 +176,8 @@ take_text(json_t *doc, const char *name, char *out, size_t size)
 static bool
 take_process(json_t *doc, A67Process *process)
 {
-	json_t	   *value = json_object_get(doc, "process");
-	json_int_t	pid = json_integer_value(json_object_get(value, "pid"));
+	json_t *value = json_object_get(doc, "process");
+	json_int_t pid = json_integer_value(json_object_get(value, "pid"));
 
 	if (json_is_null(value))
 		return true;
@@ -194,9 +195,9 @@ take_document(A67Replica *replica, json_t *doc, A67Why *why)
 	const char *id = json_string_value(json_object_get(doc, "id"));
 	const char *state = json_string_value(json_object_get(doc, "state"));
 	const char *boot = json_string_value(json_object_get(doc, "boot"));
-	json_t	   *generation = json_object_get(doc, "generation");
-	json_t	   *desired = json_object_get(doc, "desired");
-	json_t	   *whole;
+	json_t *generation = json_object_get(doc, "generation");
+	json_t *desired = json_object_get(doc, "desired");
+	json_t *whole;
 
 	if (json_integer_value(json_object_get(doc, "format")) != 1 || id == NULL || state == NULL ||
 		strcmp(id, replica->id) != 0 || !a67_machine_parse_state(state, &replica->state) ||
@@ -235,12 +236,12 @@ take_document(A67Replica *replica, json_t *doc, A67Why *why)
 A67Replica *
 a67_replica_load(const A67StateDir *dir, const char *id, uint64_t seed)
 {
-	char		name[A67_STATE_NAME_SIZE];
+	char name[A67_STATE_NAME_SIZE];
 	A67Replica *replica = a67_replica_new(id, seed);
-	A67Buf		text;
-	A67Why		why;
-	json_t	   *doc = NULL;
-	bool		good;
+	A67Buf text;
+	A67Why why;
+	json_t *doc = NULL;
+	bool good;
 
 	if (replica == NULL)
 		return NULL;

@@ -25,53 +25,53 @@
 typedef struct A67Replica
 {
 	/* Durable: in the state file. */
-	char		id[A67_UUID_TEXT_SIZE];
+	char id[A67_UUID_TEXT_SIZE];
 	A67ReplicaState state;
-	int64_t		generation;
-	int64_t		content;		/* generation at which the content was last changed */
-	A67Desired *desired;		/* NULL when nothing of it is left */
-	bool		intent;			/* a spawn was about to happen; the process may or may not exist */
-	A67Process	process;
-	int			port;
-	int64_t		restarts;
-	char		error[A67_ERROR_SIZE];
-	char		log_tail[A67_LOG_TAIL_BYTES + 1];
-	int64_t		since_ms;		/* wall clock */
+	int64_t generation;
+	int64_t content;	 /* generation at which the content was last changed */
+	A67Desired *desired; /* NULL when nothing of it is left */
+	bool intent;		 /* a spawn was about to happen; the process may or may not exist */
+	A67Process process;
+	int port;
+	int64_t restarts;
+	char error[A67_ERROR_SIZE];
+	char log_tail[A67_LOG_TAIL_BYTES + 1];
+	int64_t since_ms; /* wall clock */
 
 	/* Of this agent's life only. */
-	bool		unsaved;		/* the last write of the state file failed */
-	bool		rebooted;		/* loaded, and the machine has been restarted since */
-	bool		acked;			/* stopped, and the controller knows */
-	bool		started;		/* the process was started once: the next start is a restart */
-	int64_t		due_ms;			/* back-off of restart or fetch, patience while starting */
-	int64_t		probe_due_ms;
-	int64_t		probe_gap_ms;	/* grows towards the interval while starting */
-	int64_t		kill_ms;		/* when SIGKILL follows; A67_NEVER while not being stopped */
-	int			probe_failures;	/* in a row */
-	int			fetch_failures;	/* in a row, of the kind that is not the network's fault */
-	A67Backoff	backoff;
+	bool unsaved;	/* the last write of the state file failed */
+	bool rebooted;	/* loaded, and the machine has been restarted since */
+	bool acked;		/* stopped, and the controller knows */
+	bool started;	/* the process was started once: the next start is a restart */
+	int64_t due_ms; /* back-off of restart or fetch, patience while starting */
+	int64_t probe_due_ms;
+	int64_t probe_gap_ms; /* grows towards the interval while starting */
+	int64_t kill_ms;	  /* when SIGKILL follows; A67_NEVER while not being stopped */
+	int probe_failures;	  /* in a row */
+	int fetch_failures;	  /* in a row, of the kind that is not the network's fault */
+	A67Backoff backoff;
 	A67CrashLog crashes;
-	A67Fetch   *fetch;			/* while fetching, when it is its turn */
-	A67Probe   *probe;			/* while one is under way */
-	int			pidfd_at;		/* index in the poll set */
+	A67Fetch *fetch; /* while fetching, when it is its turn */
+	A67Probe *probe; /* while one is under way */
+	int pidfd_at;	 /* index in the poll set */
 } A67Replica;
 
 /* A new replica without desired state, or NULL. */
 A67Replica *a67_replica_new(const char *id, uint64_t seed);
-void		a67_replica_free(A67Replica *replica);
+void a67_replica_free(A67Replica *replica);
 
 /* Writes the state file durably.  On failure it logs and sets unsaved. */
-int			a67_replica_save(const A67StateDir *dir, A67Replica *replica);
+int a67_replica_save(const A67StateDir *dir, A67Replica *replica);
 
 /* Reads a state file; NULL when it was put aside or there is no memory. */
 A67Replica *a67_replica_load(const A67StateDir *dir, const char *id, uint64_t seed);
 
 /* The replica as heartbeats and answers show it; NULL when out of memory. */
-json_t	   *a67_replica_report(const A67Replica *replica);
+json_t *a67_replica_report(const A67Replica *replica);
 
 /* Name below the state directory: "replicas/<id>.json", "apps/<id>", "apps/<id>/<content>". */
-void		a67_replica_state_name(const A67Replica *replica, char out[A67_STATE_NAME_SIZE]);
-void		a67_replica_home_name(const A67Replica *replica, char out[A67_STATE_NAME_SIZE]);
-void		a67_replica_root_name(const A67Replica *replica, char out[A67_STATE_NAME_SIZE]);
+void a67_replica_state_name(const A67Replica *replica, char out[A67_STATE_NAME_SIZE]);
+void a67_replica_home_name(const A67Replica *replica, char out[A67_STATE_NAME_SIZE]);
+void a67_replica_root_name(const A67Replica *replica, char out[A67_STATE_NAME_SIZE]);
 
-#endif							/* A67_AGENT_REPLICA_H */
+#endif /* A67_AGENT_REPLICA_H */

@@ -1,5 +1,5 @@
 /*
- * runner.c - what a replica's transitions do: fetch, spawn, watch, stop, back off.
+ * runner.c - what a replica's transitions do: fetch, start, watch, stop, back off.
  *
  * Decides nothing that machine.h decides.  Invariants: the state file is written before an action; a
  * process is started only while none is known; a replica has a fetch only while FETCHING and a probe
@@ -7,195 +7,33 @@
  */
 #include "supervisor.h"
 
-#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "applog.h"
 #include "clock.h"
 
-#define START_PATIENCE_MS	 60000	/* from start to the first good health check */
-#define WORKER_ALIVE_MS		 1000	/* what makes a worker healthy */
-#define FIRST_PROBE_GAP_MS	 50
-#define KILL_AGAIN_MS		 5000
-#define FETCHES_MAX			 4
-#define PROBES_MAX			 64
-#define WRONG_PACKAGE_TRIES	 5
-#define PORT_TRIES			 16
-#define ENV_SLOTS			 (A67_ENV_MAX + 16)
+#define START_PATIENCE_MS	60000 /* from start to the first good health check */
+#define WORKER_ALIVE_MS		1000  /* what makes a worker healthy */
+#define FIRST_PROBE_GAP_MS	50
+#define KILL_AGAIN_MS		5000
+#define FETCHES_MAX			4
+#define PROBES_MAX			64
+#define WRONG_PACKAGE_TRIES 5
 
 /* ---- starting ---- */
-
-static bool
-port_taken(const A67Supervisor *supervisor, const A67Replica *self, int port)
-{
-	for (size_t i = 0; i < supervisor->count; i++)
-	{
-		const A67Replica *other = supervisor->replicas[i];
-
-		if (other != self && other->port == port && other->desired != NULL)
-			return true;
-	}
-	return false;
-}
-
-/* Binds to the port (0: any) on all addresses for a moment; the port, or 0 when it is in use. */
-static int
-try_port(int port)
-{
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t) port)};
-	socklen_t	len = sizeof(address);
-	int			on = 1;
-	int			fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int			got = 0;
-
-	if (fd < 0)
-		return 0;
-	/* Connections of the past in TIME_WAIT do not make a port unfit. */
-	(void) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (bind(fd, (struct sockaddr *) &address, sizeof(address)) == 0 &&
-		getsockname(fd, (struct sockaddr *) &address, &len) == 0)
-		got = ntohs(address.sin_port);
-	(void) close(fd);
-	return got;
-}
-
-/* The port of last time if it is free still, so that endpoints stay; else another.  0: none. */
-static int
-choose_port(const A67Supervisor *supervisor, const A67Replica *replica)
-{
-	int			port = replica->port > 0 ? try_port(replica->port) : 0;
-
-	for (int i = 0; i < PORT_TRIES; i++)
-	{
-		if (port != 0 && !port_taken(supervisor, replica, port))
-			return port;
-		port = try_port(0);
-	}
-	return 0;
-}
-
-typedef struct EnvList
-{
-	char	   *items[ENV_SLOTS + 1];
-	size_t		count;
-	bool		failed;
-} EnvList;
-
-static void
-env_add(EnvList *list, const char *name, const char *value)
-{
-	char	   *item;
-
-	if (list->count == ENV_SLOTS || asprintf(&item, "%s=%s", name, value) < 0)
-	{
-		list->failed = true;
-		return;
-	}
-	list->items[list->count++] = item;
-	list->items[list->count] = NULL;
-}
-
-/* A default that the manifest may override. */
-static void
-env_default(EnvList *list, const A67Desired *desired, const char *name, const char *value)
-{
-	if (desired->env == NULL || json_object_get(desired->env, name) == NULL)
-		env_add(list, name, value);
-}
-
-static void
-env_free(EnvList *list)
-{
-	for (size_t i = 0; i < list->count; i++)
-		free(list->items[i]);
-}
-
-static void
-build_env(const A67Supervisor *supervisor, const A67Replica *replica, EnvList *list)
-{
-	const A67Desired *desired = replica->desired;
-	char		path[A67_STATE_PATH_SIZE + A67_STATE_NAME_SIZE];
-	char		number[32];
-	const char *name;
-	json_t	   *value;
-
-	memset(list, 0, sizeof(*list));
-	env_default(list, desired, "PATH", "/usr/local/bin:/usr/bin:/bin");
-	env_default(list, desired, "LANG", "C.UTF-8");
-	(void) snprintf(path, sizeof(path), "%s/apps/%s/home", supervisor->dir->path, replica->id);
-	env_default(list, desired, "HOME", path);
-	(void) snprintf(path, sizeof(path), "%s/apps/%s/tmp", supervisor->dir->path, replica->id);
-	env_default(list, desired, "TMPDIR", path);
-	json_object_foreach(desired->env, name, value)
-		env_add(list, name, json_string_value(value));
-	(void) snprintf(number, sizeof(number), "%d", replica->port);
-	env_add(list, "PORT", number);
-	env_add(list, "A67_NODE", supervisor->identity->name);
-	env_add(list, "A67_NODE_ID", supervisor->identity->node_id);
-	env_add(list, "A67_DEPLOYMENT", desired->deployment);
-	(void) snprintf(number, sizeof(number), "%lld", (long long) desired->release);
-	env_add(list, "A67_RELEASE", number);
-	env_add(list, "A67_REPLICA", replica->id);
-}
-
-static void
-make_home(const A67Supervisor *supervisor, const A67Replica *replica, const char *part)
-{
-	char		name[A67_STATE_NAME_SIZE];
-	char		path[A67_STATE_NAME_SIZE + 16];
-
-	a67_replica_home_name(replica, name);
-	(void) snprintf(path, sizeof(path), "%s%s", name, part);
-	if (mkdirat(supervisor->dir->fd, path, 0700) != 0 && errno != EEXIST)
-		a67_log(A67_LOG_WARNING, "could not make \"%s\": %s", path, strerror(errno));
-}
-
-static int
-spawn(A67Supervisor *supervisor, A67Replica *replica, A67Why *why)
-{
-	const A67Desired *desired = replica->desired;
-	char		name[A67_STATE_NAME_SIZE];
-	char		root[A67_STATE_PATH_SIZE + A67_STATE_NAME_SIZE];
-	char	   *argv[A67_ARGV_MAX + 1] = {NULL};
-	EnvList		env;
-	A67Spawn	order = {.root = root, .argv = argv, .memory_bytes = desired->memory_bytes};
-	int			err;
-
-	make_home(supervisor, replica, "/home");
-	make_home(supervisor, replica, "/tmp");
-	a67_replica_root_name(replica, name);
-	(void) snprintf(root, sizeof(root), "%s/%s", supervisor->dir->path, name);
-	for (size_t i = 0; i < json_array_size(desired->entrypoint); i++)
-		argv[i] = (char *) json_string_value(json_array_get(desired->entrypoint, i));
-	build_env(supervisor, replica, &env);
-	order.envp = env.items;
-	order.log_fd = a67_applog_open(supervisor->dir, replica->id);
-	if (env.failed)
-		err = a67_why(why, -ENOMEM, "out of memory");
-	else if (order.log_fd < 0)
-		err = a67_why(why, order.log_fd, "could not open the log: %s", strerror(-order.log_fd));
-	else
-		err = a67_process_spawn(&order, &replica->process, why);
-	if (order.log_fd >= 0)
-		(void) close(order.log_fd);
-	env_free(&env);
-	return err;
-}
 
 void
 a67_runner_watch(A67Replica *replica, int64_t now_ms)
 {
-	bool		worker = replica->desired->app_type == A67_APP_WORKER;
+	bool worker = replica->desired->app_type == A67_APP_WORKER;
 
 	replica->probe_failures = 0;
 	replica->probe_gap_ms = FIRST_PROBE_GAP_MS;
@@ -207,9 +45,9 @@ a67_runner_watch(A67Replica *replica, int64_t now_ms)
 static void
 act_spawn(A67Supervisor *supervisor, A67Replica *replica)
 {
-	A67Why		why = {""};
-	int64_t		now_ms = a67_clock_now_ms();
-	int			err;
+	A67Why why = {""};
+	int64_t now_ms = a67_clock_now_ms();
+	int err;
 
 	if (replica->started)
 	{
@@ -222,7 +60,7 @@ act_spawn(A67Supervisor *supervisor, A67Replica *replica)
 	else if (replica->port == 0)
 		err = a67_why(&why, -EADDRINUSE, "could not find a free port");
 	else
-		err = spawn(supervisor, replica, &why);
+		err = a67_launch(supervisor, replica, &why);
 	replica->intent = false;
 	if (err == 0)
 	{
@@ -255,7 +93,7 @@ cancel_work(A67Replica *replica)
 void
 a67_runner_stop(A67Supervisor *supervisor, A67Replica *replica)
 {
-	int			grace_ms = replica->desired != NULL ? replica->desired->stop_grace_ms : 0;
+	int grace_ms = replica->desired != NULL ? replica->desired->stop_grace_ms : 0;
 
 	cancel_work(replica);
 	if (replica->process.pid == 0)
@@ -288,7 +126,7 @@ a67_runner_exited(A67Supervisor *supervisor, A67Replica *replica, const char *ho
 static void
 act_back_off(A67Supervisor *supervisor, A67Replica *replica)
 {
-	int64_t		now_ms = a67_clock_now_ms();
+	int64_t now_ms = a67_clock_now_ms();
 
 	if (a67_crash_hopeless(&replica->crashes, now_ms))
 	{
@@ -301,7 +139,7 @@ act_back_off(A67Supervisor *supervisor, A67Replica *replica)
 static void
 act_forget(A67Supervisor *supervisor, A67Replica *replica)
 {
-	char		name[A67_STATE_NAME_SIZE];
+	char name[A67_STATE_NAME_SIZE];
 
 	a67_replica_home_name(replica, name);
 	(void) a67_trash_put(supervisor->dir, name);
@@ -314,7 +152,7 @@ act_forget(A67Supervisor *supervisor, A67Replica *replica)
 static void
 keep_log_tail(const A67Supervisor *supervisor, A67Replica *replica)
 {
-	A67Buf		tail;
+	A67Buf tail;
 
 	a67_buf_init(&tail, A67_LOG_TAIL_BYTES);
 	(void) a67_applog_tail(supervisor->dir, replica->id, A67_LOG_TAIL_BYTES, &tail);
@@ -340,7 +178,7 @@ before_save(A67Supervisor *supervisor, A67Replica *replica, A67ReplicaEvent even
 		replica->error[0] = replica->log_tail[0] = '\0';
 	if (action == A67_ACTION_SPAWN)
 	{
-		replica->port = choose_port(supervisor, replica);
+		replica->port = a67_launch_port(supervisor, replica);
 		replica->intent = true;
 	}
 	if (action == A67_ACTION_GIVE_UP)
@@ -391,7 +229,7 @@ a67_runner_event(A67Supervisor *supervisor, A67Replica *replica, A67ReplicaEvent
 {
 	A67ReplicaCell cell = a67_machine_cell(replica->state, event);
 	A67ReplicaState before = replica->state;
-	bool		order = event == A67_EVENT_WANTED || event == A67_EVENT_UNWANTED;
+	bool order = event == A67_EVENT_WANTED || event == A67_EVENT_UNWANTED;
 
 	if (cell.action == A67_ACTION_IGNORE)
 		return 0;
@@ -417,7 +255,7 @@ a67_runner_event(A67Supervisor *supervisor, A67Replica *replica, A67ReplicaEvent
 static bool
 root_exists(const A67Supervisor *supervisor, const A67Replica *replica)
 {
-	char		name[A67_STATE_NAME_SIZE];
+	char name[A67_STATE_NAME_SIZE];
 	struct stat st;
 
 	a67_replica_root_name(replica, name);
@@ -428,7 +266,7 @@ root_exists(const A67Supervisor *supervisor, const A67Replica *replica)
 static bool
 may_fetch(const A67Supervisor *supervisor, const A67Replica *self)
 {
-	int			active = 0;
+	int active = 0;
 
 	for (size_t i = 0; i < supervisor->count; i++)
 	{
@@ -448,9 +286,9 @@ static void
 begin_fetch(A67Supervisor *supervisor, A67Replica *replica, int64_t now_ms)
 {
 	A67FetchSource source = {.dir = supervisor->dir, .tls = supervisor->tls};
-	char		name[A67_STATE_NAME_SIZE];
+	char name[A67_STATE_NAME_SIZE];
 
-	make_home(supervisor, replica, "");
+	a67_launch_home(supervisor, replica, "");
 	a67_replica_root_name(replica, name);
 	source.controller_url = supervisor->identity->controller_url;
 	source.node_token = supervisor->identity->node_token;
@@ -462,12 +300,12 @@ begin_fetch(A67Supervisor *supervisor, A67Replica *replica, int64_t now_ms)
 static void
 remove_old_roots(A67Supervisor *supervisor, const A67Replica *replica)
 {
-	char		home[A67_STATE_NAME_SIZE];
-	char		keep[32];
-	char		name[A67_STATE_NAME_SIZE * 3];
+	char home[A67_STATE_NAME_SIZE];
+	char keep[32];
+	char name[A67_STATE_NAME_SIZE * 3];
 	struct dirent *item;
-	DIR		   *dir;
-	int			fd;
+	DIR *dir;
+	int fd;
 
 	a67_replica_home_name(replica, home);
 	(void) snprintf(keep, sizeof(keep), "%lld", (long long) replica->content);
@@ -488,7 +326,7 @@ remove_old_roots(A67Supervisor *supervisor, const A67Replica *replica)
 static void
 fetch_failed(A67Supervisor *supervisor, A67Replica *replica, A67FetchState kind, int64_t now_ms)
 {
-	bool		news = strcmp(replica->error, a67_fetch_error(replica->fetch)) != 0;
+	bool news = strcmp(replica->error, a67_fetch_error(replica->fetch)) != 0;
 
 	(void) snprintf(replica->error, sizeof(replica->error), "%s", a67_fetch_error(replica->fetch));
 	a67_log(A67_LOG_WARNING, "replica %s: %s", replica->id, replica->error);
@@ -546,7 +384,7 @@ step_fetching(A67Supervisor *supervisor, A67Replica *replica, const A67PollSet *
 static bool
 may_probe(const A67Supervisor *supervisor)
 {
-	int			active = 0;
+	int active = 0;
 
 	for (size_t i = 0; i < supervisor->count; i++)
 		active += supervisor->replicas[i]->probe != NULL;
@@ -576,8 +414,8 @@ sick(A67Supervisor *supervisor, A67Replica *replica, const char *how)
 static void
 probed(A67Supervisor *supervisor, A67Replica *replica, A67ProbeState result, int64_t now_ms)
 {
-	A67Why		why;
-	int			interval_ms = replica->desired->health_interval_ms;
+	A67Why why;
+	int interval_ms = replica->desired->health_interval_ms;
 
 	(void) a67_why(&why, 0, "%s", a67_probe_error(replica->probe));
 	a67_probe_free(replica->probe);
@@ -606,12 +444,12 @@ static void
 step_health(A67Supervisor *supervisor, A67Replica *replica, const A67PollSet *set, int64_t now_ms)
 {
 	A67ProbeState state;
-	A67Why		why;
+	A67Why why;
 
 	if (replica->state == A67_REPLICA_STARTING && a67_deadline_expired(replica->due_ms, now_ms))
 	{
-		(void) a67_why(&why, 0, "not healthy %d s after its start: %.200s", START_PATIENCE_MS / 1000,
-					   replica->error);
+		(void) a67_why(&why, 0, "not healthy %d s after its start: %.200s",
+					   START_PATIENCE_MS / 1000, replica->error);
 		sick(supervisor, replica, why.text);
 		return;
 	}
@@ -657,7 +495,8 @@ a67_runner_prepare(A67Replica *replica, A67PollSet *set, int64_t now_ms)
 }
 
 void
-a67_runner_step(A67Supervisor *supervisor, A67Replica *replica, const A67PollSet *set, int64_t now_ms)
+a67_runner_step(A67Supervisor *supervisor, A67Replica *replica, const A67PollSet *set,
+				int64_t now_ms)
 {
 	if (a67_poll_ready(set, replica->pidfd_at))
 	{

@@ -26,25 +26,26 @@
 
 typedef struct Call
 {
-	A67Serve   *serve;
+	A67Serve *serve;
 	A67HttpConn *conn;
 	const A67HttpHead *req;
 	const char *body;
-	size_t		body_len;
-	char		id[A67_UUID_TEXT_SIZE]; /* of the replica, when the path names one */
+	size_t body_len;
+	char id[A67_UUID_TEXT_SIZE]; /* of the replica, when the path names one */
 } Call;
 
 typedef void (*Handler)(const Call *call);
 
 static const A67HttpField json_headers[] = {{"Content-Type", "application/json"}, {NULL, NULL}};
-static const A67HttpField text_headers[] = {{"Content-Type", "text/plain; charset=utf-8"}, {NULL, NULL}};
+static const A67HttpField text_headers[] = {{"Content-Type", "text/plain; charset=utf-8"},
+											{NULL, NULL}};
 static const A67HttpField prometheus_headers[] = {
 	{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}, {NULL, NULL}};
 
 static void
 answer_json(const Call *call, int status, json_t *doc)
 {
-	char	   *text = doc != NULL ? json_dumps(doc, JSON_COMPACT) : NULL;
+	char *text = doc != NULL ? json_dumps(doc, JSON_COMPACT) : NULL;
 
 	json_decref(doc);
 	if (text == NULL || a67_http_respond(call->conn, status, json_headers, text, strlen(text)) != 0)
@@ -56,7 +57,7 @@ answer_json(const Call *call, int status, json_t *doc)
 static void
 answer_refusal(const Call *call, int err, const A67Why *why)
 {
-	int			status = 500;
+	int status = 500;
 
 	if (err == -EINVAL || err == -EFBIG)
 		status = 400;
@@ -83,16 +84,17 @@ get_health(const Call *call)
 		(void) a67_http_respond_error(call->conn, 503, NULL, "not registered yet");
 		return;
 	}
-	answer_json(call, 200, json_pack("{s:s,s:s,s:s,s:s,s:I}", "status", "ok", "node_id",
-									 serve->identity->node_id, "version", A67_VERSION, "boot_id",
-									 serve->control->boot_id, "replicas",
-									 (json_int_t) a67_supervisor_wanted(serve->supervisor)));
+	answer_json(call, 200,
+				json_pack("{s:s,s:s,s:s,s:s,s:I}", "status", "ok", "node_id",
+						  serve->identity->node_id, "version", A67_VERSION, "boot_id",
+						  serve->control->boot_id, "replicas",
+						  (json_int_t) a67_supervisor_wanted(serve->supervisor)));
 }
 
 static void
 get_metrics(const Call *call)
 {
-	A67Buf		text;
+	A67Buf text;
 
 	a67_buf_init(&text, EXPOSITION_MAX);
 	if (!a67_exposition(call->serve, a67_clock_now_ms(), &text) ||
@@ -110,11 +112,11 @@ get_replicas(const Call *call)
 static void
 put_replica(const Call *call)
 {
-	A67Why		why;
+	A67Why why;
 	A67Replica *replica = NULL;
-	A67Desired *desired = a67_desired_parse(call->body != NULL ? call->body : "", call->body_len,
-											&why);
-	int			err;
+	A67Desired *desired =
+		a67_desired_parse(call->body != NULL ? call->body : "", call->body_len, &why);
+	int err;
 
 	if (desired == NULL)
 	{
@@ -132,9 +134,9 @@ put_replica(const Call *call)
 static int
 number_param(const Call *call, const char *name, int64_t *out)
 {
-	char		text[32];
-	char	   *end;
-	long		len = a67_http_query_param(call->req->query, name, text, sizeof(text));
+	char text[32];
+	char *end;
+	long len = a67_http_query_param(call->req->query, name, text, sizeof(text));
 
 	if (len == A67_HTTP_NO_PARAM)
 		return -ENOENT;
@@ -148,10 +150,10 @@ number_param(const Call *call, const char *name, int64_t *out)
 static void
 delete_replica(const Call *call)
 {
-	A67Why		why;
+	A67Why why;
 	A67Replica *replica = NULL;
-	int64_t		generation = 0;
-	int			err;
+	int64_t generation = 0;
+	int err;
 
 	if (number_param(call, "generation", &generation) != 0)
 	{
@@ -171,9 +173,9 @@ delete_replica(const Call *call)
 static void
 get_logs(const Call *call)
 {
-	int64_t		bytes = LOGS_DEFAULT_BYTES;
-	int			err = number_param(call, "tail", &bytes);
-	A67Buf		text;
+	int64_t bytes = LOGS_DEFAULT_BYTES;
+	int err = number_param(call, "tail", &bytes);
+	A67Buf text;
 
 	if (err == -EINVAL)
 	{
@@ -200,12 +202,12 @@ get_logs(const Call *call)
 
 typedef struct ServeRoute
 {
-	const char *path;			/* exact, or before and after the id */
-	const char *tail;			/* NULL: exact */
+	const char *path; /* exact, or before and after the id */
+	const char *tail; /* NULL: exact */
 	A67HttpMethod method;
-	bool		command;		/* needs a command token */
-	uint64_t	max_body;
-	Handler		handle;
+	bool command; /* needs a command token */
+	uint64_t max_body;
+	Handler handle;
 } ServeRoute;
 
 static const ServeRoute routes[] = {
@@ -221,9 +223,9 @@ static const ServeRoute routes[] = {
 static bool
 path_matches(const ServeRoute *route, A67HttpStr path, char id[A67_UUID_TEXT_SIZE])
 {
-	uint8_t		bytes[A67_UUID_BYTES];
-	size_t		lead = strlen(route->path);
-	size_t		uuid = A67_UUID_TEXT_SIZE - 1;
+	uint8_t bytes[A67_UUID_BYTES];
+	size_t lead = strlen(route->path);
+	size_t uuid = A67_UUID_TEXT_SIZE - 1;
 
 	if (route->tail == NULL)
 		return a67_http_str_is(path, route->path);
@@ -242,7 +244,7 @@ find_route(const A67HttpHead *req, char id[A67_UUID_TEXT_SIZE], int *status)
 	*status = 404;
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
 	{
-		bool		head = req->method == A67_HTTP_HEAD && routes[i].method == A67_HTTP_GET;
+		bool head = req->method == A67_HTTP_HEAD && routes[i].method == A67_HTTP_GET;
 
 		if (!path_matches(&routes[i], req->path, id))
 			continue;
@@ -284,9 +286,9 @@ check_command(A67Serve *serve, const A67HttpHead *req, const Call *call, A67Why 
 static A67HttpDecision
 on_head(A67HttpConn *conn, const A67HttpHead *req)
 {
-	A67Serve   *serve = a67_http_server_arg(a67_http_conn_server(conn));
-	char		id[A67_UUID_TEXT_SIZE];
-	static A67Why why;			/* outlives the call; the engine copies it */
+	A67Serve *serve = a67_http_server_arg(a67_http_conn_server(conn));
+	char id[A67_UUID_TEXT_SIZE];
+	static A67Why why; /* outlives the call; the engine copies it */
 	A67HttpDecision decision = {.verdict = A67_HTTP_REJECT};
 	const ServeRoute *route = find_route(req, id, &decision.status);
 
@@ -310,12 +312,12 @@ on_head(A67HttpConn *conn, const A67HttpHead *req)
 static void
 on_request(A67HttpConn *conn, const A67HttpHead *req, const char *body, size_t len)
 {
-	A67Serve   *serve = a67_http_server_arg(a67_http_conn_server(conn));
-	Call		call = {.serve = serve, .conn = conn, .req = req, .body = body, .body_len = len};
-	int			status;
-	A67Why		why;
+	A67Serve *serve = a67_http_server_arg(a67_http_conn_server(conn));
+	Call call = {.serve = serve, .conn = conn, .req = req, .body = body, .body_len = len};
+	int status;
+	A67Why why;
 	const ServeRoute *route = find_route(req, call.id, &status);
-	int			err;
+	int err;
 
 	if (route == NULL)
 	{
@@ -348,7 +350,7 @@ int
 a67_serve_open(A67Serve *serve, const char *address, uint16_t port, A67Why *why)
 {
 	A67HttpConfig config;
-	int			err;
+	int err;
 
 	memset(serve, 0, sizeof(*serve));
 	serve->poll_at = -1;
@@ -373,7 +375,8 @@ a67_serve_open(A67Serve *serve, const char *address, uint16_t port, A67Why *why)
 		return a67_why(why, -errno, "could not make the server: %s", strerror(errno));
 	err = a67_http_server_listen(serve->server, address, port, false, &serve->port);
 	if (err != 0)
-		return a67_why(why, err, "could not listen on %s port %u: %s", address, port, strerror(-err));
+		return a67_why(why, err, "could not listen on %s port %u: %s", address, port,
+					   strerror(-err));
 	return 0;
 }
 
@@ -390,7 +393,7 @@ a67_serve_close(A67Serve *serve)
 void
 a67_serve_prepare(A67Serve *serve, A67PollSet *set, int64_t now_ms)
 {
-	int64_t		wait = a67_http_server_next_deadline(serve->server, now_ms);
+	int64_t wait = a67_http_server_next_deadline(serve->server, now_ms);
 
 	serve->poll_at = a67_poll_add(set, a67_http_server_fd(serve->server), POLLIN);
 	if (wait >= 0)
@@ -400,7 +403,7 @@ a67_serve_prepare(A67Serve *serve, A67PollSet *set, int64_t now_ms)
 void
 a67_serve_step(A67Serve *serve, int64_t now_ms)
 {
-	int			err;
+	int err;
 
 	a67_http_server_set_now(serve->server, now_ms);
 	err = a67_http_server_run(serve->server, now_ms, EVENTS_A_STEP);

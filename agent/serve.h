@@ -13,29 +13,29 @@
 typedef struct A67Serve
 {
 	A67HttpServer *server;
-	uint16_t	port;
+	uint16_t port;
 	const A67StateDir *dir;
 	const A67Identity *identity;
 	A67Supervisor *supervisor;
 	A67Control *control;
 	A67Metrics *metrics;
-	A67Replay  *replay;
-	uint64_t	commands_ok;
-	uint64_t	commands_refused;
-	int			poll_at;
+	A67Replay *replay;
+	uint64_t commands_ok;
+	uint64_t commands_refused;
+	int poll_at;
 } A67Serve;
 
 /*
  * Listens; port 0 takes any.  0 or -errno.  The other members are set by the caller before the first
  * step; until the identity is registered every command is refused.
  */
-int			a67_serve_open(A67Serve *serve, const char *address, uint16_t port, A67Why *why);
-void		a67_serve_close(A67Serve *serve);
+int a67_serve_open(A67Serve *serve, const char *address, uint16_t port, A67Why *why);
+void a67_serve_close(A67Serve *serve);
 
-void		a67_serve_prepare(A67Serve *serve, A67PollSet *set, int64_t now_ms);
-void		a67_serve_step(A67Serve *serve, int64_t now_ms);
+void a67_serve_prepare(A67Serve *serve, A67PollSet *set, int64_t now_ms);
+void a67_serve_step(A67Serve *serve, int64_t now_ms);
 
 /* Text of GET /metrics; false when it does not fit. */
-bool		a67_exposition(const A67Serve *serve, int64_t now_ms, A67Buf *out);
+bool a67_exposition(const A67Serve *serve, int64_t now_ms, A67Buf *out);
 
-#endif							/* A67_AGENT_SERVE_H */
+#endif /* A67_AGENT_SERVE_H */

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define LOCK_POLL_MS 20
-#define TRASH_TRIES 64
+#define TRASH_TRIES	 64
 
 static const char *const parts[] = {"replicas", "apps", "cache", "logs", "trash"};
 
@@ -27,8 +27,8 @@ static const char *const parts[] = {"replicas", "apps", "cache", "logs", "trash"
 static int
 make_path(const char *path)
 {
-	char		step[A67_STATE_PATH_SIZE];
-	size_t		len = strlen(path);
+	char step[A67_STATE_PATH_SIZE];
+	size_t len = strlen(path);
 
 	if (len == 0 || len >= sizeof(step))
 		return -ENAMETOOLONG;
@@ -79,8 +79,8 @@ check_owner(const A67StateDir *dir, A67Why *why)
 int
 a67_statedir_open(A67StateDir *dir, const char *path, int wait_ms, A67Why *why)
 {
-	char		real[PATH_MAX];
-	int			err;
+	char real[PATH_MAX];
+	int err;
 
 	dir->fd = dir->lock_fd = -1;
 	err = make_path(path);
@@ -125,7 +125,7 @@ write_all(int fd, const char *bytes, size_t len)
 {
 	while (len > 0)
 	{
-		ssize_t		n = write(fd, bytes, len);
+		ssize_t n = write(fd, bytes, len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -141,10 +141,10 @@ write_all(int fd, const char *bytes, size_t len)
 static int
 sync_parent(const A67StateDir *dir, const char *name)
 {
-	char		parent[A67_STATE_NAME_SIZE];
+	char parent[A67_STATE_NAME_SIZE];
 	const char *slash = strchr(name, '/');
-	int			fd;
-	int			err = 0;
+	int fd;
+	int err = 0;
 
 	if (slash == NULL)
 		return fsync(dir->fd) == 0 ? 0 : -errno;
@@ -159,11 +159,12 @@ sync_parent(const A67StateDir *dir, const char *name)
 }
 
 int
-a67_statedir_write(const A67StateDir *dir, const char *name, const void *bytes, size_t len, A67Why *why)
+a67_statedir_write(const A67StateDir *dir, const char *name, const void *bytes, size_t len,
+				   A67Why *why)
 {
-	char		temp[A67_STATE_NAME_SIZE + 8];
-	int			fd;
-	int			err;
+	char temp[A67_STATE_NAME_SIZE + 8];
+	int fd;
+	int err;
 
 	(void) snprintf(temp, sizeof(temp), "%s.tmp", name);
 	fd = openat(dir->fd, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -189,15 +190,15 @@ a67_statedir_write(const A67StateDir *dir, const char *name, const void *bytes, 
 int
 a67_statedir_read(const A67StateDir *dir, const char *name, A67Buf *out, A67Why *why)
 {
-	int			fd = openat(dir->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	int			err = 0;
+	int fd = openat(dir->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int err = 0;
 
 	if (fd < 0)
 		return a67_why(why, -errno, "could not open \"%s\": %s", name, strerror(errno));
 	for (;;)
 	{
-		size_t		room = a67_buf_room(out);
-		ssize_t		n;
+		size_t room = a67_buf_room(out);
+		ssize_t n;
 
 		if (room == 0)
 		{
@@ -232,7 +233,7 @@ a67_statedir_read(const A67StateDir *dir, const char *name, A67Buf *out, A67Why 
 void
 a67_statedir_quarantine(const A67StateDir *dir, const char *name, const char *why)
 {
-	char		aside[A67_STATE_NAME_SIZE + 16];
+	char aside[A67_STATE_NAME_SIZE + 16];
 
 	(void) snprintf(aside, sizeof(aside), "%s.corrupt", name);
 	if (renameat(dir->fd, name, dir->fd, aside) == 0)
@@ -251,7 +252,7 @@ a67_statedir_remove(const A67StateDir *dir, const char *name)
 int
 a67_trash_put(const A67StateDir *dir, const char *name)
 {
-	char		target[64];
+	char target[64];
 
 	for (unsigned int i = 0; i < TRASH_TRIES; i++)
 	{
@@ -296,11 +297,11 @@ remove_entry(FTS *walk, FTSENT *entry)
 bool
 a67_trash_step(const A67StateDir *dir, int entries)
 {
-	char		path[A67_STATE_PATH_SIZE + 16];
-	char	   *roots[] = {path, NULL};
-	FTS		   *walk;
-	FTSENT	   *entry;
-	int			done = 0;
+	char path[A67_STATE_PATH_SIZE + 16];
+	char *roots[] = {path, NULL};
+	FTS *walk;
+	FTSENT *entry;
+	int done = 0;
 
 	(void) snprintf(path, sizeof(path), "%s/trash", dir->path);
 	walk = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR | FTS_XDEV, NULL);

@@ -22,37 +22,37 @@
 
 typedef struct A67StateDir
 {
-	int			fd;
-	int			lock_fd;
-	char		path[A67_STATE_PATH_SIZE];	/* absolute */
+	int fd;
+	int lock_fd;
+	char path[A67_STATE_PATH_SIZE]; /* absolute */
 } A67StateDir;
 
 /*
  * Makes the directory and its parts where missing, checks that nobody else may write there, and takes
  * the lock, waiting at most wait_ms for it.  0 or -errno (-EAGAIN: another agent has it).
  */
-int			a67_statedir_open(A67StateDir *dir, const char *path, int wait_ms, A67Why *why);
+int a67_statedir_open(A67StateDir *dir, const char *path, int wait_ms, A67Why *why);
 
 /* Gives the lock back.  Safe on a zeroed or failed one. */
-void		a67_statedir_close(A67StateDir *dir);
+void a67_statedir_close(A67StateDir *dir);
 
 /* Replaces a file durably; mode 0600.  name may hold one '/'.  0 or -errno; the old one stays then. */
-int			a67_statedir_write(const A67StateDir *dir, const char *name, const void *bytes, size_t len,
-							   A67Why *why);
+int a67_statedir_write(const A67StateDir *dir, const char *name, const void *bytes, size_t len,
+					   A67Why *why);
 
 /* Appends the file's content to out, whose max is the cap.  0, -ENOENT, -EFBIG or another -errno. */
-int			a67_statedir_read(const A67StateDir *dir, const char *name, A67Buf *out, A67Why *why);
+int a67_statedir_read(const A67StateDir *dir, const char *name, A67Buf *out, A67Why *why);
 
 /* Puts a file aside as NAME.corrupt (replacing an older one) and logs why. */
-void		a67_statedir_quarantine(const A67StateDir *dir, const char *name, const char *why);
+void a67_statedir_quarantine(const A67StateDir *dir, const char *name, const char *why);
 
 /* Removes a file; a missing one is fine. */
-void		a67_statedir_remove(const A67StateDir *dir, const char *name);
+void a67_statedir_remove(const A67StateDir *dir, const char *name);
 
 /* Moves a file or tree into trash/, from where a67_trash_step removes it.  A missing one is fine. */
-int			a67_trash_put(const A67StateDir *dir, const char *name);
+int a67_trash_put(const A67StateDir *dir, const char *name);
 
 /* Removes up to `entries` files below trash/.  Returns whether more are left. */
-bool		a67_trash_step(const A67StateDir *dir, int entries);
+bool a67_trash_step(const A67StateDir *dir, int entries);
 
-#endif							/* A67_AGENT_STATEDIR_H */
+#endif /* A67_AGENT_STATEDIR_H */

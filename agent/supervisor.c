@@ -55,7 +55,7 @@ a67_supervisor_find(A67Supervisor *supervisor, const char *id)
 size_t
 a67_supervisor_wanted(const A67Supervisor *supervisor)
 {
-	size_t		wanted = 0;
+	size_t wanted = 0;
 
 	for (size_t i = 0; i < supervisor->count; i++)
 		wanted += supervisor->replicas[i]->desired != NULL;
@@ -77,7 +77,7 @@ a67_supervisor_idle(const A67Supervisor *supervisor)
 static void
 drop(A67Supervisor *supervisor, size_t index)
 {
-	char		name[A67_STATE_NAME_SIZE];
+	char name[A67_STATE_NAME_SIZE];
 	A67Replica *replica = supervisor->replicas[index];
 
 	a67_replica_state_name(replica, name);
@@ -92,7 +92,7 @@ drop(A67Supervisor *supervisor, size_t index)
 static bool
 make_room(A67Supervisor *supervisor)
 {
-	size_t		best = A67_TABLE_MAX;
+	size_t best = A67_TABLE_MAX;
 
 	for (size_t i = 0; i < supervisor->count; i++)
 	{
@@ -161,15 +161,15 @@ check_generation(const A67Replica *replica, const A67Desired *desired, A67Why *w
 typedef struct Before
 {
 	A67Desired *desired;
-	int64_t		generation;
-	int64_t		content;
+	int64_t generation;
+	int64_t content;
 } Before;
 
 static int
 replace_content(A67Supervisor *supervisor, A67Replica *replica, A67Desired *desired, A67Why *why)
 {
-	Before		before = {replica->desired, replica->generation, replica->content};
-	int			err;
+	Before before = {replica->desired, replica->generation, replica->content};
+	int err;
 
 	replica->desired = desired;
 	replica->generation = replica->content = desired->generation;
@@ -190,7 +190,7 @@ replace_content(A67Supervisor *supervisor, A67Replica *replica, A67Desired *desi
 static int
 note_generation(A67Supervisor *supervisor, A67Replica *replica, A67Desired *desired, A67Why *why)
 {
-	int64_t		before = replica->generation;
+	int64_t before = replica->generation;
 
 	if (replica->state == A67_REPLICA_FAILED)
 		return replace_content(supervisor, replica, desired, why);
@@ -210,8 +210,8 @@ a67_supervisor_put(A67Supervisor *supervisor, const char *id, A67Desired *desire
 				   A67Why *why)
 {
 	A67Replica *replica = a67_supervisor_find(supervisor, id);
-	bool		fresh = replica == NULL;
-	int			err = 0;
+	bool fresh = replica == NULL;
+	int err = 0;
 
 	if (supervisor->halting)
 		err = a67_why(why, -EBUSY, "the agent is ending");
@@ -249,7 +249,7 @@ a67_supervisor_delete(A67Supervisor *supervisor, const char *id, int64_t generat
 					  A67Replica **out, A67Why *why)
 {
 	A67Replica *replica = a67_supervisor_find(supervisor, id);
-	int64_t		before;
+	int64_t before;
 
 	if (replica == NULL)
 		return a67_why(why, -ENOENT, "no replica \"%s\" on this node", id);
@@ -272,7 +272,7 @@ a67_supervisor_delete(A67Supervisor *supervisor, const char *id, int64_t generat
 json_t *
 a67_supervisor_report(const A67Supervisor *supervisor)
 {
-	json_t	   *array = json_array();
+	json_t *array = json_array();
 
 	for (size_t i = 0; array != NULL && i < supervisor->count; i++)
 	{
@@ -341,7 +341,7 @@ digest_used(void *arg, const char *digest)
 static void
 upkeep(A67Supervisor *supervisor, int64_t now_ms)
 {
-	bool		busy = false;
+	bool busy = false;
 
 	if (supervisor->trash_left)
 		supervisor->trash_left = a67_trash_step(supervisor->dir, TRASH_ENTRIES);
@@ -374,7 +374,7 @@ a67_supervisor_prepare(A67Supervisor *supervisor, A67PollSet *set, int64_t now_m
 void
 a67_supervisor_step(A67Supervisor *supervisor, const A67PollSet *set, int64_t now_ms)
 {
-	uint64_t	before = supervisor->version;
+	uint64_t before = supervisor->version;
 
 	for (size_t i = 0; i < supervisor->count; i++)
 		a67_runner_step(supervisor, supervisor->replicas[i], set, now_ms);
@@ -414,8 +414,8 @@ describe_exit(const siginfo_t *info, char *out, size_t size)
 void
 a67_supervisor_reap(A67Supervisor *supervisor)
 {
-	siginfo_t	info;
-	char		how[64];
+	siginfo_t info;
+	char how[64];
 
 	for (int i = 0; i < REAP_MAX; i++)
 	{

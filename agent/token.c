@@ -23,18 +23,20 @@ a67_join_token_parse(const char *token, uint8_t controller_key[A67_KEY_BYTES], A
 {
 	const char *secret = token + strlen(join_prefix);
 	const char *dot;
-	uint8_t		scratch[A67_KEY_BYTES];
-	size_t		count = 0;
-	bool		good;
+	uint8_t scratch[A67_KEY_BYTES];
+	size_t count = 0;
+	bool good;
 
 	if (strncmp(token, join_prefix, strlen(join_prefix)) != 0)
 		return a67_why(why, -EINVAL, "the join token does not begin with \"%s\"", join_prefix);
 	dot = strchr(secret, '.');
-	good = dot != NULL &&
+	good =
+		dot != NULL &&
 		a67_base64url_decode(secret, (size_t) (dot - secret), scratch, sizeof(scratch), &count) &&
 		count == sizeof(scratch);
 	sodium_memzero(scratch, sizeof(scratch));
-	if (!good || !a67_base64url_decode(dot + 1, strlen(dot + 1), controller_key, A67_KEY_BYTES, &count) ||
+	if (!good ||
+		!a67_base64url_decode(dot + 1, strlen(dot + 1), controller_key, A67_KEY_BYTES, &count) ||
 		count != A67_KEY_BYTES)
 		return a67_why(why, -EINVAL, "the join token is damaged: is it complete?");
 	return 0;
@@ -44,11 +46,11 @@ a67_join_token_parse(const char *token, uint8_t controller_key[A67_KEY_BYTES], A
 typedef struct Parts
 {
 	const char *header;
-	size_t		header_len;
+	size_t header_len;
 	const char *payload;
-	size_t		payload_len;
+	size_t payload_len;
 	const char *signature;
-	size_t		signature_len;
+	size_t signature_len;
 } Parts;
 
 static bool
@@ -75,9 +77,9 @@ split(const char *token, size_t len, Parts *parts)
 static json_t *
 decode_part(const char *text, size_t len)
 {
-	char		bytes[PART_MAX_BYTES];
-	size_t		count = 0;
-	json_t	   *object;
+	char bytes[PART_MAX_BYTES];
+	size_t count = 0;
+	json_t *object;
 
 	if (!a67_base64url_decode(text, len, bytes, sizeof(bytes), &count))
 		return NULL;
@@ -93,7 +95,7 @@ decode_part(const char *text, size_t len)
 static bool
 claim_time(json_t *claims, const char *name, int64_t *out)
 {
-	json_t	   *value = json_object_get(claims, name);
+	json_t *value = json_object_get(claims, name);
 
 	if (json_is_integer(value))
 		*out = json_integer_value(value);
@@ -108,9 +110,9 @@ claim_time(json_t *claims, const char *name, int64_t *out)
 bool
 a67_jwt_times(const char *token, int64_t *iat_s, int64_t *exp_s)
 {
-	Parts		parts;
-	json_t	   *claims;
-	bool		good;
+	Parts parts;
+	json_t *claims;
+	bool good;
 
 	if (!split(token, strlen(token), &parts))
 		return false;
@@ -133,9 +135,9 @@ a67_replay_init(A67Replay *replay)
 static bool
 spend(A67Replay *replay, const char *jti, int64_t until_s, int64_t now_s, bool *full)
 {
-	uint64_t	hash;
-	size_t		kept = 0;
-	bool		known = false;
+	uint64_t hash;
+	size_t kept = 0;
+	bool known = false;
 
 	*full = false;
 	(void) crypto_shorthash((unsigned char *) &hash, (const unsigned char *) jti, strlen(jti),
@@ -164,17 +166,17 @@ spend(A67Replay *replay, const char *jti, int64_t until_s, int64_t now_s, bool *
 static bool
 text_claim_is(json_t *claims, const char *name, const char *want, size_t len)
 {
-	json_t	   *value = json_object_get(claims, name);
+	json_t *value = json_object_get(claims, name);
 
 	return json_is_string(value) && json_string_length(value) == len &&
-		memcmp(json_string_value(value), want, len) == 0;
+		   memcmp(json_string_value(value), want, len) == 0;
 }
 
 static bool
 header_is_eddsa(const Parts *parts)
 {
-	json_t	   *header = decode_part(parts->header, parts->header_len);
-	bool		good;
+	json_t *header = decode_part(parts->header, parts->header_len);
+	bool good;
 
 	if (header == NULL)
 		return false;
@@ -188,21 +190,21 @@ static bool
 body_matches(json_t *claims, const A67CommandCheck *check)
 {
 	unsigned char digest[crypto_hash_sha256_BYTES];
-	char		hex[A67_HEX_SIZE(crypto_hash_sha256_BYTES)];
+	char hex[A67_HEX_SIZE(crypto_hash_sha256_BYTES)];
 
 	(void) crypto_hash_sha256(digest, check->body_len > 0 ? check->body : (const void *) "",
 							  check->body_len);
 	return a67_hex_encode(digest, sizeof(digest), hex, sizeof(hex)) &&
-		text_claim_is(claims, "body_sha256", hex, sizeof(hex) - 1);
+		   text_claim_is(claims, "body_sha256", hex, sizeof(hex) - 1);
 }
 
 static int
 judge_claims(json_t *claims, const A67CommandCheck *check, A67Replay *replay, A67Why *why)
 {
-	json_t	   *jti = json_object_get(claims, "jti");
-	int64_t		iat = 0;
-	int64_t		exp = 0;
-	bool		full = false;
+	json_t *jti = json_object_get(claims, "jti");
+	int64_t iat = 0;
+	int64_t exp = 0;
+	bool full = false;
 
 	if (!claim_time(claims, "iat", &iat) || !claim_time(claims, "exp", &exp) || exp <= iat ||
 		exp - iat > A67_COMMAND_LIFE_S)
@@ -234,11 +236,11 @@ int
 a67_command_verify(const A67CommandCheck *check, const char *token, size_t token_len,
 				   A67Replay *replay, A67Why *why)
 {
-	Parts		parts;
+	Parts parts;
 	unsigned char signature[crypto_sign_BYTES];
-	size_t		count = 0;
-	json_t	   *claims;
-	int			result;
+	size_t count = 0;
+	json_t *claims;
+	int result;
 
 	if (token_len > A67_BEARER_MAX_BYTES || !split(token, token_len, &parts) ||
 		!a67_base64url_decode(parts.signature, parts.signature_len, signature, sizeof(signature),

@@ -16,51 +16,51 @@
 #include "log.h"
 
 #define A67_KEY_BYTES		 32
-#define A67_KEY_TEXT_SIZE	 44	  /* base64url of a key, NUL included */
-#define A67_COMMAND_LIFE_S	 60	  /* longest exp - iat */
+#define A67_KEY_TEXT_SIZE	 44 /* base64url of a key, NUL included */
+#define A67_COMMAND_LIFE_S	 60 /* longest exp - iat */
 #define A67_CLOCK_SKEW_S	 30
 #define A67_REPLAY_MAX		 4096 /* commands remembered at once: 34 a second for ever */
 #define A67_BEARER_MAX_BYTES 4096
 
 /* Takes the controller's key out of "a67j.<secret>.<key>".  0 or -EINVAL. */
-int			a67_join_token_parse(const char *token, uint8_t controller_key[A67_KEY_BYTES], A67Why *why);
+int a67_join_token_parse(const char *token, uint8_t controller_key[A67_KEY_BYTES], A67Why *why);
 
 /* Reads iat and exp of a JWT without judging it (our own node token).  False when it is no JWT. */
-bool		a67_jwt_times(const char *token, int64_t *iat_s, int64_t *exp_s);
+bool a67_jwt_times(const char *token, int64_t *iat_s, int64_t *exp_s);
 
 /* jti values that were used, as keyed hashes, until their tokens expire anyway. */
 typedef struct A67Replay
 {
-	uint8_t		key[16];		/* random, set by a67_replay_init */
-	size_t		count;
+	uint8_t key[16]; /* random, set by a67_replay_init */
+	size_t count;
 	struct
 	{
-		uint64_t	hash;
-		int64_t		until_s;
-	}			seen[A67_REPLAY_MAX];
+		uint64_t hash;
+		int64_t until_s;
+	} seen[A67_REPLAY_MAX];
 } A67Replay;
 
-void		a67_replay_init(A67Replay *replay);
+void a67_replay_init(A67Replay *replay);
 
 typedef struct A67CommandCheck
 {
 	const uint8_t *controller_key;
 	const char *node_id;
 	const char *method;
-	size_t		method_len;
-	const char *target;			/* path with query, as sent */
-	size_t		target_len;
+	size_t method_len;
+	const char *target; /* path with query, as sent */
+	size_t target_len;
 	const void *body;
-	size_t		body_len;
-	bool		head_only;		/* body not here yet: check all else, remember nothing */
-	int64_t		now_s;			/* wall clock */
+	size_t body_len;
+	bool head_only; /* body not here yet: check all else, remember nothing */
+	int64_t now_s;	/* wall clock */
 } A67CommandCheck;
 
 /*
  * Judges a command token.  0 and the jti is spent (unless head_only), or -EACCES with a reason that is
  * fit for the answer, or -EBUSY when the replay cache is full.
  */
-int			a67_command_verify(const A67CommandCheck *check, const char *token, size_t token_len,
-							   A67Replay *replay, A67Why *why);
+int a67_command_verify(const A67CommandCheck *check, const char *token, size_t token_len,
+					   A67Replay *replay, A67Why *why);
 
-#endif							/* A67_AGENT_TOKEN_H */
+#endif /* A67_AGENT_TOKEN_H */

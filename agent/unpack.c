@@ -21,27 +21,27 @@
 
 #include "core/encode.h"
 
-#define READ_BYTES	65536
-#define ENTRY_COST	4096		/* what an entry without content counts against a step */
+#define READ_BYTES 65536
+#define ENTRY_COST 4096 /* what an entry without content counts against a step */
 
 struct A67Unpack
 {
 	struct archive *archive;
-	int			archive_fd;
-	int			root_fd;
-	int			file_fd;		/* file being written, or -1 */
-	int64_t		file_written;
+	int archive_fd;
+	int root_fd;
+	int file_fd; /* file being written, or -1 */
+	int64_t file_written;
 	A67UnpackLimits left;
-	char		digest[A67_DIGEST_SIZE];
+	char digest[A67_DIGEST_SIZE];
 	crypto_hash_sha256_state hash;
-	char		buffer[READ_BYTES];
+	char buffer[READ_BYTES];
 };
 
 static la_ssize_t
 read_archive(struct archive *archive, void *arg, const void **out)
 {
-	A67Unpack  *unpack = arg;
-	ssize_t		n;
+	A67Unpack *unpack = arg;
+	ssize_t n;
 
 	do
 		n = read(unpack->archive_fd, unpack->buffer, sizeof(unpack->buffer));
@@ -75,7 +75,7 @@ A67Unpack *
 a67_unpack_new(int archive_fd, int root_fd, const char digest[A67_DIGEST_SIZE],
 			   const A67UnpackLimits *limits, A67Why *why)
 {
-	A67Unpack  *unpack = calloc(1, sizeof(*unpack));
+	A67Unpack *unpack = calloc(1, sizeof(*unpack));
 
 	if (unpack == NULL)
 	{
@@ -142,15 +142,15 @@ refuse(A67Why *why, const char *path, const char *fault)
 static bool
 normalise(const char *name, char out[A67_UNPACK_MAX_PATH])
 {
-	size_t		used = 0;
-	int			depth = 0;
+	size_t used = 0;
+	int depth = 0;
 
 	out[0] = '\0';
 	if (name == NULL || name[0] == '/')
 		return false;
 	while (*name != '\0')
 	{
-		size_t		len = strcspn(name, "/");
+		size_t len = strcspn(name, "/");
 
 		if (len == 2 && name[0] == '.' && name[1] == '.')
 			return false;
@@ -175,14 +175,14 @@ normalise(const char *name, char out[A67_UNPACK_MAX_PATH])
 static int
 open_parent(const A67Unpack *unpack, const char *path, const char **leaf)
 {
-	int			fd = fcntl(unpack->root_fd, F_DUPFD_CLOEXEC, 3);
+	int fd = fcntl(unpack->root_fd, F_DUPFD_CLOEXEC, 3);
 	const char *slash;
-	char		part[256];
+	char part[256];
 
 	while (fd >= 0 && (slash = strchr(path, '/')) != NULL)
 	{
-		int			next;
-		int			saved;
+		int next;
+		int saved;
 
 		memcpy(part, path, (size_t) (slash - path));
 		part[slash - path] = '\0';
@@ -204,8 +204,8 @@ open_parent(const A67Unpack *unpack, const char *path, const char **leaf)
 static bool
 link_stays_inside(const char *path, const char *target)
 {
-	int			depth = 0;
-	bool		down = false;
+	int depth = 0;
+	bool down = false;
 
 	if (target == NULL || target[0] == '\0' || target[0] == '/' ||
 		strlen(target) >= A67_UNPACK_MAX_PATH)
@@ -214,7 +214,7 @@ link_stays_inside(const char *path, const char *target)
 		depth += *c == '/';
 	while (*target != '\0')
 	{
-		size_t		len = strcspn(target, "/");
+		size_t len = strcspn(target, "/");
 
 		if (len == 2 && target[0] == '.' && target[1] == '.')
 		{
@@ -233,11 +233,11 @@ link_stays_inside(const char *path, const char *target)
 static int
 make_hard_link(const A67Unpack *unpack, int dir, const char *leaf, const char *target)
 {
-	char		path[A67_UNPACK_MAX_PATH];
+	char path[A67_UNPACK_MAX_PATH];
 	const char *from_leaf;
 	struct stat st;
-	int			from;
-	int			err = 0;
+	int from;
+	int err = 0;
 
 	if (!normalise(target, path) || path[0] == '\0')
 		return -EINVAL;
@@ -272,7 +272,7 @@ make_directory(int dir, const char *leaf)
 static int
 create_entry(A67Unpack *unpack, struct archive_entry *entry, int dir, const char *leaf)
 {
-	mode_t		mode = (archive_entry_perm(entry) & 0111) != 0 ? 0755 : 0644;
+	mode_t mode = (archive_entry_perm(entry) & 0111) != 0 ? 0755 : 0644;
 
 	if (entry_hardlink(entry) != NULL)
 		return make_hard_link(unpack, dir, leaf, entry_hardlink(entry));
@@ -316,10 +316,10 @@ static int
 start_entry(A67Unpack *unpack, struct archive_entry *entry, A67Why *why)
 {
 	const char *name = entry_name(entry);
-	char		path[A67_UNPACK_MAX_PATH];
+	char path[A67_UNPACK_MAX_PATH];
 	const char *leaf;
-	int			dir;
-	int			err;
+	int dir;
+	int err;
 
 	if (--unpack->left.files < 0)
 		return refuse(why, name != NULL ? name : "?", "makes the package have too many files");
@@ -352,7 +352,7 @@ write_block(A67Unpack *unpack, const char *bytes, size_t len, off_t offset)
 {
 	while (len > 0)
 	{
-		ssize_t		n = pwrite(unpack->file_fd, bytes, len, offset);
+		ssize_t n = pwrite(unpack->file_fd, bytes, len, offset);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -370,10 +370,10 @@ static int
 copy_block(A67Unpack *unpack, int64_t *spent, A67Why *why)
 {
 	const void *bytes = NULL;
-	size_t		len = 0;
-	la_int64_t	offset = 0;
-	int			result = archive_read_data_block(unpack->archive, &bytes, &len, &offset);
-	int			err;
+	size_t len = 0;
+	la_int64_t offset = 0;
+	int result = archive_read_data_block(unpack->archive, &bytes, &len, &offset);
+	int err;
 
 	if (result == ARCHIVE_EOF)
 	{
@@ -403,12 +403,12 @@ static int
 finish(A67Unpack *unpack, A67Why *why)
 {
 	unsigned char digest[crypto_hash_sha256_BYTES];
-	char		hex[A67_DIGEST_SIZE];
+	char hex[A67_DIGEST_SIZE];
 	const void *ignored;
 
 	for (;;)
 	{
-		la_ssize_t	n = read_archive(unpack->archive, unpack, &ignored);
+		la_ssize_t n = read_archive(unpack->archive, unpack, &ignored);
 
 		if (n < 0)
 			return a67_why(why, -EIO, "could not read the package");
@@ -425,12 +425,12 @@ finish(A67Unpack *unpack, A67Why *why)
 int
 a67_unpack_step(A67Unpack *unpack, int64_t bytes, A67Why *why)
 {
-	int64_t		spent = 0;
+	int64_t spent = 0;
 
 	while (spent < bytes)
 	{
 		struct archive_entry *entry;
-		int			result;
+		int result;
 
 		if (unpack->file_fd >= 0)
 		{

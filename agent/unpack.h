@@ -24,19 +24,19 @@ typedef struct A67Unpack A67Unpack;
 
 typedef struct A67UnpackLimits
 {
-	int64_t		bytes;
-	int64_t		files;
+	int64_t bytes;
+	int64_t files;
 } A67UnpackLimits;
 
 /* Takes over both descriptors, in every case.  limits NULL: those above.  NULL on failure. */
-A67Unpack  *a67_unpack_new(int archive_fd, int root_fd, const char digest[A67_DIGEST_SIZE],
-						   const A67UnpackLimits *limits, A67Why *why);
-void		a67_unpack_free(A67Unpack *unpack);
+A67Unpack *a67_unpack_new(int archive_fd, int root_fd, const char digest[A67_DIGEST_SIZE],
+						  const A67UnpackLimits *limits, A67Why *why);
+void a67_unpack_free(A67Unpack *unpack);
 
 /*
  * Goes on for about `bytes` of content.  1 when all is unpacked and the digest is right, 0 when there
  * is more; -EINVAL the archive is refused, -EBADMSG the digest is wrong, else -errno of this machine.
  */
-int			a67_unpack_step(A67Unpack *unpack, int64_t bytes, A67Why *why);
+int a67_unpack_step(A67Unpack *unpack, int64_t bytes, A67Why *why);
 
-#endif							/* A67_AGENT_UNPACK_H */
+#endif /* A67_AGENT_UNPACK_H */

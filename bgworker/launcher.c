@@ -210,13 +210,15 @@ run_bootstrap(Launcher *launcher)
 	MemoryContextSwitchTo(context);
 }
 
-/* Aborts what run_bootstrap left and reports it, unless the extension has just gone. */
+/*
+ * Aborts what run_bootstrap left and reports it, unless the extension has just gone. Workers that run already
+ * go on with the keys they have.
+ */
 static void
 bootstrap_failed(Launcher *launcher)
 {
 	ErrorData *error = a67_worker_rescue(&launcher->self);
 
-	launcher->bootstrapped = InvalidOid;
 	launcher->bootstrap_due =
 		a67_deadline_in(a67_now_ms(), a67_backoff_next(&launcher->bootstrap_backoff));
 	launcher->extension = look_for_extension();

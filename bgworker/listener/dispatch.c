@@ -166,6 +166,7 @@ finish(A67Slot *slot)
 
 	slot->job = NULL;
 	slot->state = A67_SLOT_IDLE;
+	a67_backoff_reset(&slot->backoff);
 	if (job->beat != NULL && slot->status >= 200 && slot->status < 300)
 		a67_live_ack(job->beat->node_id, &job->beat->beat, GetCurrentTimestamp(), job->beat->epoch);
 	a67_job_part(job);

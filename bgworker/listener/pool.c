@@ -2,9 +2,9 @@
  * pool.c: the api worker processes of one listener: started, watched, replaced.
  *
  * Decides when a slot gets a new worker: at once at first, after a jittered back-off when one has ended,
- * from the start again once a worker has lived a while. Each worker gets a segment of its own, which is
- * dropped with it. The postmaster never restarts one by itself. Called by dispatch.c and listener.c,
- * never inside the engine's callbacks.
+ * with short delays again once a worker has lived a while or has answered a call. Each worker gets a
+ * segment of its own, which is dropped with it; the postmaster never restarts one by itself. Called by
+ * dispatch.c and listener.c, never inside the engine's callbacks.
  */
 #include "postgres.h"
 
@@ -17,7 +17,7 @@
 #include "platform/settings.h"
 
 #define BACKOFF_BASE_MS 100
-#define BACKOFF_CAP_MS	30000
+#define BACKOFF_CAP_MS	10000
 #define STEADY_MS		5000  /* a worker that served this long ended for a new reason */
 #define START_MAX_MS	60000 /* from registration to READY */
 

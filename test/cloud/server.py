@@ -261,18 +261,24 @@ class Cluster:
         """a67.worker_status by name."""
         return {row["name"]: row for row in self.rows("SELECT * FROM a67.worker_status")}
 
+    def worker_pid(self, name):
+        """Pid of a worker; None while it does not run (its row may be missing after a crash)."""
+        return self.workers().get(name, {}).get("pid")
+
     def worker(self, name):
-        """The living process of a worker, as its status row names it."""
-        found = process.look(self.workers()[name]["pid"])
-        if found is None:
-            raise ConnectionError(f"worker {name} has no process")
-        return found
+        """The living process of a worker; waits for it."""
+        return wait_until(f"worker {name} runs", lambda: process.look(self.worker_pid(name) or 0))
 
     def wait_ticks(self, name, count=3, timeout=20):
-        """Waits until a worker has done count more ticks: what it wanted to do, it did."""
-        first = self.workers()[name]["ticks"]
-        wait_until(f"{count} ticks of worker {name}", lambda: self.workers()[name]["ticks"],
-                   timeout, until=lambda ticks: ticks >= first + count or ticks < first)
+        """Waits until one process of a worker has done count more ticks: what it wanted, it did."""
+        seen = {}
+
+        def done():
+            row = self.workers().get(name, {})
+            return row.get("ticks", 0) - seen.setdefault(row.get("pid"), row.get("ticks", 0))
+
+        wait_until(f"{count} ticks of worker {name}", done, timeout,
+                   until=lambda ticks: ticks >= count)
 
     def mark(self):
         """What the log says up to now does not belong in the next report."""

@@ -189,6 +189,14 @@ def join(cloud, account, watcher):
                   and all(status in ("ready", "busy") for status in now.values()))
 
 
+def show_nodes(cloud, account):
+    """The node table, as an operator sees it."""
+    rows = cloud.cluster.rows("SELECT name, status, replicas, endpoint FROM a67.node ORDER BY name")
+    account.say("SELECT name, status, replicas, endpoint FROM a67.node")
+    for row in rows:
+        account.say("   {name:<5} {status:<12} {replicas} replicas  {endpoint}".format(**row))
+
+
 def deploy(cloud, account, watcher):
     account.step(f"Deploy the app {APP} with {REPLICAS} replicas, from SQL")
     digest = cloud.put_package(package_of())
@@ -219,7 +227,7 @@ def lose_a_node(cloud, account, watcher):
         Client(lost["url"], timeout=1).get()
         raise AssertionError(f"{lost['url']} still answers")
     except OSError as error:
-        account.say(f"   GET {lost['url']}  →  {error}")
+        account.say(f"   GET {lost['url']}  →  {error.strerror or error}")
     watcher.until(f"node {lost['node']} is found dead", lambda: cloud.statuses()[lost["node"]], 40,
                   until=lambda status: status == "failed")
     return lost
@@ -231,6 +239,7 @@ def move(cloud, account, watcher, lost):
                   40, until=lambda nodes: len(nodes) == REPLICAS and lost["node"] not in nodes)
     account.step("All URLs answer again")
     show_answers(cloud, account, watcher)
+    show_nodes(cloud, account)
 
 
 def farewell(cloud):

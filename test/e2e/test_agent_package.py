@@ -167,7 +167,7 @@ def test_missing_package_is_given_up(alone):
 
 
 def test_controller_in_trouble_is_asked_again(alone):
-    package = alone.controller.package(deterministic_tar({"app.py": "import time; time.sleep(1000)"}))
+    package = alone.controller.package(deterministic_tar({"app.py": "import signal; signal.pause()"}))
     alone.controller.statuses[package["path"]] = 503
     replica = new_id()
     alone.commands.put(replica, desired(package, 1, app_type="worker", health_check=None))
@@ -180,7 +180,7 @@ def test_controller_in_trouble_is_asked_again(alone):
 
 
 def test_package_is_fetched_once_and_a_damaged_copy_again(alone):
-    content = deterministic_tar({"app.py": "import time; time.sleep(1000) # cached"})
+    content = deterministic_tar({"app.py": "import signal; signal.pause() # cached"})
     package = alone.controller.package(content)
     fetched = lambda: alone.controller.seen.count(package["path"])  # noqa: E731
     change = {"app_type": "worker", "health_check": None}

@@ -15,15 +15,28 @@ BYE = deterministic_tar(
 
 @pytest.fixture(scope="module")
 def cloud():
-    """Two nodes, a short patience, and two replicas tried instead of five before giving up. The
-    apps that take longest to fail are deployed first and fail while other tests run."""
+    """Two nodes and a short patience. What takes longest is deployed first and fails while other
+    tests run."""
     for cloud in bring_up(("oak", "elm"), settings={"a67.deploy_timeout": "8s"}):
-        cloud.cluster.execute("CREATE OR REPLACE FUNCTION a67_internal._place_tries()"
-                              " RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 2'")
-        cloud.create(manifest("bye", put(cloud, BYE), entrypoint=["python3", "bye.py"]))
+        try_twice(cloud)
         cloud.create(manifest("ill", put(cloud, package_of()), health_check={
             "path": "/no-such-page", "interval": "200ms", "timeout": "500ms", "retries": 2}))
         yield cloud
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patient():
+    """A cloud that waits until the agents themselves give an app up; it fails meanwhile, too."""
+    for cloud in bring_up(("oak", "elm")):
+        try_twice(cloud)
+        cloud.create(manifest("bye", put(cloud, BYE), entrypoint=["python3", "bye.py"]))
+        yield cloud
+
+
+def try_twice(cloud):
+    """Two replicas are tried before giving up, instead of five."""
+    cloud.cluster.execute("CREATE OR REPLACE FUNCTION a67_internal._place_tries()"
+                          " RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 2'")
 
 
 def put(cloud, content):
@@ -121,14 +134,6 @@ def test_app_that_never_becomes_healthy(cloud):
     settles(cloud, "ill")
 
 
-def test_app_that_exits_at_once_fails_with_its_last_words(cloud):
-    given_up(cloud, "bye")
-    text = failure_text(cloud, "bye")
-    assert "process exited with status 3" in text
-    assert "the disk is on fire" in text
-    settles(cloud, "bye")
-
-
 def test_owner_may_order_another_try(cloud):
     """Giving up is not for ever: a new command clears the count of failures."""
     given_up(cloud, "ill")
@@ -161,3 +166,12 @@ def test_scale_beyond_capacity_is_told(make_cloud):
     cloud.join("elm")
     cloud.wait_serving("big", 2)
     cloud.wait_deployment("big", "running")
+
+
+def test_app_that_exits_at_once_fails_with_its_last_words(patient):
+    given_up(patient, "bye")
+    text = failure_text(patient, "bye")
+    assert "process exited with status 3" in text
+    assert "the disk is on fire" in text
+    settles(patient, "bye")
+    patient.wait_nothing_runs()

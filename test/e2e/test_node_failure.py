@@ -56,6 +56,38 @@ def test_node_that_returns_gives_up_its_surplus_copy(make_cloud):
     cloud.wait_deployment("hello", "running")
 
 
+def test_frozen_node_is_replaced_and_thaws(make_cloud):
+    """Its sockets still accept, nobody answers: silence is told from refusal by time-outs alone."""
+    cloud = make_cloud("oak", "elm", "ash")
+    cloud.deploy("hello", replicas=2)
+    lost = cloud.endpoints("hello")[0]["node"]
+    frozen = cloud.agents[lost].members()
+    for one in frozen:
+        one.kill(signal.SIGSTOP)
+    cloud.wait_nodes("failed", lost)
+    answers = cloud.wait_serving("hello", 2)
+    assert not [text for text in answers.values() if f"from {lost}," in text]
+    for one in frozen:
+        one.kill(signal.SIGCONT)
+    cloud.wait_nodes("ready", lost)
+    wait_until("the surplus copy ends", cloud.apps, timeout=40,
+               until=lambda apps: sum(len(one) for one in apps.values()) == 2)
+    cloud.wait_serving("hello", 2)
+
+
+def test_removed_node_hands_its_replica_on(make_cloud):
+    cloud = make_cloud("oak", "elm")
+    cloud.deploy("hello", replicas=1)
+    (endpoint,) = cloud.endpoints("hello")
+    cloud.cluster.execute("SELECT a67.node_remove(%s)", endpoint["node"])
+    wait_until("the other node serves", lambda: cloud.endpoints("hello"), timeout=40,
+               until=lambda rows: [row["node"] != endpoint["node"] for row in rows] == [True])
+    cloud.wait_serving("hello", 1)
+    assert cloud.agents[endpoint["node"]].exit_status(timeout=30) == 0
+    wait_until("one process runs, no more", cloud.apps, timeout=40,
+               until=lambda apps: sum(len(one) for one in apps.values()) == 1)
+
+
 def test_all_nodes_die_and_return(make_cloud):
     """Nothing is left to move to; what was promised is kept when machines come back."""
     cloud = make_cloud("oak", "elm")

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from cloud import Client, wait_until
+from cloud import Client, process, wait_until
 from conftest import bring_up
 
 WORKERS = ("launcher", "listener", "monitor", "reconciler", "telemetry")
@@ -24,7 +24,7 @@ def cloud():
 
 def healed(cloud, name, pid, before):
     """The worker has another process, all workers tick, the same apps run, heartbeats arrive."""
-    wait_until(f"worker {name} has another process", lambda: cloud.cluster.workers()[name]["pid"],
+    wait_until(f"worker {name} has another process", lambda: cloud.cluster.worker_pid(name),
                timeout=40, until=lambda now: now and now != pid)
     cloud.cluster.wait_listening()
     cloud.wait_nodes("ready", "oak", "elm", "ash")
@@ -60,7 +60,15 @@ def api_workers(cloud):
         "SELECT pid FROM pg_stat_activity WHERE usename = 'a67_authenticator'")]
 
 
-def test_api_worker_killed_in_the_middle_of_a_request(cloud):
+def waiting(cloud):
+    """(pid,) of every api worker that waits for a lock."""
+    return [(row["pid"],) for row in cloud.cluster.rows(
+        "SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE NOT l.granted AND a.usename = 'a67_authenticator'")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["term", "kill"])
+def test_api_worker_killed_in_the_middle_of_a_request(cloud, number):
     """The client gets an error or a closed connection, never silence; the next is served."""
     token = cloud.cluster.value("SELECT a67.token_create((SELECT user_id FROM"
                                 " a67_internal.\"user\" WHERE is_operator))")
@@ -75,20 +83,22 @@ def test_api_worker_killed_in_the_middle_of_a_request(cloud):
         except OSError as error:
             results.append(error)
 
-    with cloud.cluster.connect(autocommit=False) as holder:
+    holder = cloud.cluster.connect(autocommit=False)
+    try:
         holder.execute("LOCK TABLE a67_internal.deployment IN ACCESS EXCLUSIVE MODE")
         asking = threading.Thread(target=ask)
         asking.start()
-        (pid,) = wait_until("the request waits for the lock", lambda: [
-            row["pid"] for row in cloud.cluster.rows(
-                "SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-                " WHERE NOT l.granted AND a.usename = 'a67_authenticator'")])
-        holder.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        ((pid,),) = wait_until("the request waits for the lock", lambda: waiting(cloud))
+        process.look(pid).kill(number)
         asking.join(timeout=15)
         assert not asking.is_alive(), "the client was left without an answer"
-        holder.rollback()
+    finally:
+        holder.close()
     assert not isinstance(results[0], int) or results[0] >= 500, results
+    cloud.cluster.wait_listening()
     wait_until("the next request is served", lambda: client.rpc("version").status,
                until=lambda status: status == 200)
     assert pid not in api_workers(cloud)
-    assert cloud.deployment("hello")["status"] == "running", "a request that failed changed nothing"
+    cloud.wait_deployment("hello", "running")
+    assert cloud.deployment("hello")["desired_state"] == "running", "a failed request did nothing"
+    cloud.wait_serving("hello", 2)

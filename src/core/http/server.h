@@ -94,7 +94,7 @@ extern A67HttpServer *a67_http_server_new(const A67HttpConfig *config);
  * Returns 0, -EINVAL or -ENOMEM: then nothing has changed.
  */
 extern int a67_http_server_reconfigure(A67HttpServer *server, const A67HttpConfig *config);
-/* Closes everything at once; on_close is called for each connection. */
+/* Closes everything at once; on_close is called for each connection. Not inside a callback. */
 extern void a67_http_server_free(A67HttpServer *server);
 
 /*
