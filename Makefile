@@ -22,12 +22,15 @@ SQL_SCHEMA := $(addprefix sql/schema/, \
 	node.sql \
 	deployment.sql \
 	event.sql \
+	session.sql \
 )
 # Run at creation and again at every upgrade.
 SQL_API := $(addprefix sql/api/, \
 	core.sql \
 	event.sql \
+	audit.sql \
 	identity.sql \
+	auth.sql \
 	node.sql \
 	package.sql \
 	manifest.sql \
@@ -35,6 +38,8 @@ SQL_API := $(addprefix sql/api/, \
 	monitor.sql \
 	reconciler.sql \
 	view.sql \
+	resource.sql \
+	openapi.sql \
 	grant.sql \
 )
 

@@ -42,6 +42,7 @@ a67_caller(const A67HttpHead *head, const A67Keyring *keys, int64_t now_s, A67Jw
 {
 	static const char scheme[] = "Bearer ";
 	const A67HttpStr *value = a67_http_header(head, "Authorization");
+	const A67JwtCheck check = {keys, A67_JWT_AUDIENCE, now_s};
 	size_t skip = sizeof(scheme) - 1;
 
 	if (value == NULL)
@@ -54,7 +55,7 @@ a67_caller(const A67HttpHead *head, const A67Keyring *keys, int64_t now_s, A67Jw
 		return A67_CALLER_UNKNOWN;
 	while (skip < value->len && value->at[skip] == ' ')
 		skip++;
-	if (!a67_jwt_verify_hs256(value->at + skip, value->len - skip, keys, now_s, claims))
+	if (!a67_jwt_verify_hs256(value->at + skip, value->len - skip, &check, claims))
 		return A67_CALLER_REFUSED;
 	if (!role_is_served(claims->role))
 		return refuse(claims, "token is for a role that is not served");

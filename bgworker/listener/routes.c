@@ -2,7 +2,7 @@
  * routes.c: the table of routes; see routes.h.
  *
  * One line per route. A path parameter becomes the argument of that name, in every kind of route; query
- * parameters do so where there is no body. Everything else about a function (its arguments, who may call
+ * parameters do so where there is no body. The first route that fits counts. Everything else about a function (its arguments, who may call
  * it, what it answers) is the function's own business.
  */
 #include "listener/routes.h"
@@ -12,45 +12,77 @@
 
 #include "platform/settings.h"
 
-#define CLOSED	  true	/* needs a token */
-#define OPEN	  false /* does not */
+#define CLOSED		true  /* needs a token */
+#define OPEN		false /* does not */
 
 /* The ways to take a body, as {kind, argument, limit, streams}. */
-#define NO_BODY	  A67_BODY_NONE, NULL, NULL, false
-#define DOWNLOAD  A67_BODY_NONE, NULL, NULL, true
-#define ARGS	  A67_BODY_ARGS, NULL, &a67_max_body_size, false
-#define JSON(arg) A67_BODY_JSON, arg, &a67_max_body_size, false
-#define RAW(arg)  A67_BODY_RAW, arg, &a67_package_max_size, true
+#define NO_BODY		A67_BODY_NONE, NULL, NULL, false
+#define DOWNLOAD	A67_BODY_NONE, NULL, NULL, true
+#define GIVEN(arg)	A67_BODY_NONE, arg, NULL, false
+#define ARGS		A67_BODY_ARGS, NULL, &a67_max_body_size, false
+#define TOKEN(arg)	A67_BODY_ARGS, arg, &a67_max_body_size, false
+#define JSON(arg)	A67_BODY_JSON, arg, &a67_max_body_size, false
+#define RAW(arg)	A67_BODY_RAW, arg, &a67_package_max_size, true
 
-#define GET		  A67_HTTP_GET
-#define POST	  A67_HTTP_POST
-#define PUT		  A67_HTTP_PUT
-#define DELETE	  A67_HTTP_DELETE
+#define GET			A67_HTTP_GET
+#define POST		A67_HTTP_POST
+#define PUT			A67_HTTP_PUT
+#define DELETE		A67_HTTP_DELETE
 
-#define V1		  "/api/v1/"
+#define KIND(name)	A67_ROUTE_##name
+#define CLASS(name) A67_CLASS_##name
+
+#define V1			"/api/v1/"
 
 /* clang-format off */
 const A67Route a67_routes[] = {
-	{GET,    "/healthz",                           A67_ROUTE_HEALTHZ,   OPEN,   NULL,                0,   NO_BODY},
-	{GET,    "/readyz",                            A67_ROUTE_READYZ,    OPEN,   NULL,                0,   NO_BODY},
-	{POST,   "/rpc/{function}",                    A67_ROUTE_RPC,       OPEN,   NULL,                0,   ARGS},
+	{GET,    "/healthz",                           KIND(HEALTHZ),   CLASS(HEALTH),    OPEN,   NULL,                   0,   NO_BODY},
+	{GET,    "/readyz",                            KIND(READYZ),    CLASS(HEALTH),    OPEN,   NULL,                   0,   NO_BODY},
+	{GET,    "/openapi.json",                      KIND(OPENAPI),   CLASS(READ),      OPEN,   "openapi",              0,   GIVEN("routes")},
+	{GET,    "/rpc/{function}",                    KIND(RPC),       CLASS(READ),      OPEN,   NULL,                   0,   NO_BODY},
+	{POST,   "/rpc/{function}",                    KIND(RPC),       CLASS(WRITE),     OPEN,   NULL,                   0,   ARGS},
 
-	{POST,   V1 "nodes/join-tokens",               A67_ROUTE_SQL,       CLOSED, "join_token_create", 201, ARGS},
-	{POST,   V1 "nodes/register",                  A67_ROUTE_SQL,       OPEN,   "node_register",     201, ARGS},
-	{POST,   V1 "nodes/heartbeat",                 A67_ROUTE_HEARTBEAT, CLOSED, "node_heartbeat",    204, ARGS},
-	{DELETE, V1 "nodes/{node}",                    A67_ROUTE_SQL,       CLOSED, "node_remove",       0,   NO_BODY},
+	{POST,   V1 "auth/register",                   KIND(SQL),       CLASS(AUTH),      OPEN,   "auth_register",        201, ARGS},
+	{POST,   V1 "auth/login",                      KIND(SQL),       CLASS(AUTH),      OPEN,   "auth_login",           0,   ARGS},
+	{POST,   V1 "auth/refresh",                    KIND(BEARER),    CLASS(AUTH),      CLOSED, "auth_refresh",         0,   TOKEN("refresh_token")},
+	{POST,   V1 "auth/logout",                     KIND(SQL),       CLASS(AUTH),      CLOSED, "auth_logout",          0,   ARGS},
+	{GET,    V1 "auth/me",                         KIND(SQL),       CLASS(READ),      CLOSED, "auth_me",              0,   NO_BODY},
+	{POST,   V1 "auth/password",                   KIND(SQL),       CLASS(AUTH),      CLOSED, "auth_password_change", 0,   ARGS},
+	{POST,   V1 "auth/mfa/enroll",                 KIND(SQL),       CLASS(AUTH),      CLOSED, "auth_mfa_enroll",      0,   ARGS},
+	{POST,   V1 "auth/mfa/confirm",                KIND(SQL),       CLASS(AUTH),      CLOSED, "auth_mfa_confirm",     0,   ARGS},
+	{POST,   V1 "auth/mfa/disable",                KIND(SQL),       CLASS(AUTH),      CLOSED, "auth_mfa_disable",     0,   ARGS},
 
-	{PUT,    V1 "packages",                        A67_ROUTE_SQL,       CLOSED, "package_put",       201, RAW("content")},
-	{GET,    V1 "packages/{digest}",               A67_ROUTE_SQL,       CLOSED, "package_get",       0,   DOWNLOAD},
+	{GET,    V1 "nodes",                           KIND(SQL),       CLASS(READ),      CLOSED, "node_list",            0,   NO_BODY},
+	{POST,   V1 "nodes/join-tokens",               KIND(SQL),       CLASS(WRITE),     CLOSED, "join_token_create",    201, ARGS},
+	{POST,   V1 "nodes/register",                  KIND(SQL),       CLASS(AUTH),      OPEN,   "node_register",        201, ARGS},
+	{POST,   V1 "nodes/heartbeat",                 KIND(HEARTBEAT), CLASS(HEARTBEAT), CLOSED, "node_heartbeat",       204, ARGS},
+	{GET,    V1 "nodes/{node}",                    KIND(SQL),       CLASS(READ),      CLOSED, "node_get",             0,   NO_BODY},
+	{DELETE, V1 "nodes/{node}",                    KIND(SQL),       CLASS(WRITE),     CLOSED, "node_remove",          0,   NO_BODY},
 
-	{POST,   V1 "deployments",                     A67_ROUTE_SQL,       CLOSED, "deployment_create", 202, JSON("manifest")},
-	{POST,   V1 "deployments/{deployment}/scale",  A67_ROUTE_SQL,       CLOSED, "deployment_scale",  202, ARGS},
-	{POST,   V1 "deployments/{deployment}/stop",   A67_ROUTE_SQL,       CLOSED, "deployment_stop",   202, ARGS},
-	{POST,   V1 "deployments/{deployment}/start",  A67_ROUTE_SQL,       CLOSED, "deployment_start",  202, ARGS},
-	{DELETE, V1 "deployments/{deployment}",        A67_ROUTE_SQL,       CLOSED, "deployment_remove", 202, NO_BODY},
+	{PUT,    V1 "packages",                        KIND(SQL),       CLASS(BULK),      CLOSED, "package_put",          201, RAW("content")},
+	{GET,    V1 "packages/{digest}",               KIND(SQL),       CLASS(BULK),      CLOSED, "package_get",          0,   DOWNLOAD},
+
+	{GET,    V1 "deployments",                     KIND(SQL),       CLASS(READ),      CLOSED, "deployment_list",      0,   NO_BODY},
+	{POST,   V1 "deployments",                     KIND(SQL),       CLASS(WRITE),     CLOSED, "deployment_create",    202, JSON("manifest")},
+	{GET,    V1 "deployments/{deployment}",        KIND(SQL),       CLASS(READ),      CLOSED, "deployment_get",       0,   NO_BODY},
+	{POST,   V1 "deployments/{deployment}/scale",  KIND(SQL),       CLASS(WRITE),     CLOSED, "deployment_scale",     202, ARGS},
+	{POST,   V1 "deployments/{deployment}/stop",   KIND(SQL),       CLASS(WRITE),     CLOSED, "deployment_stop",      202, ARGS},
+	{POST,   V1 "deployments/{deployment}/start",  KIND(SQL),       CLASS(WRITE),     CLOSED, "deployment_start",     202, ARGS},
+	{DELETE, V1 "deployments/{deployment}",        KIND(SQL),       CLASS(WRITE),     CLOSED, "deployment_remove",    202, NO_BODY},
+
+	{GET,    V1 "events",                          KIND(SQL),       CLASS(READ),      CLOSED, "event_list",           0,   NO_BODY},
+	{GET,    V1 "alerts",                          KIND(SQL),       CLASS(READ),      CLOSED, "alert_list",           0,   NO_BODY},
 	{.path = NULL},
 };
 /* clang-format on */
+
+#define BULK_MS		(5 * 60 * 1000)
+
+/* How long a function of each class may run; a67.request_timeout may say less, but not for bulk. */
+static const int class_ms[A67_CLASSES] = {
+	[A67_CLASS_HEALTH] = 10000, [A67_CLASS_AUTH] = 10000,	   [A67_CLASS_READ] = 15000,
+	[A67_CLASS_WRITE] = 30000,	[A67_CLASS_HEARTBEAT] = 30000, [A67_CLASS_BULK] = BULK_MS,
+};
 
 typedef struct MethodName
 {
@@ -118,9 +150,7 @@ path_matches(const char *path, A67HttpStr actual, A67RouteMatch *match)
 static bool
 method_matches(const A67Route *route, A67HttpMethod method)
 {
-	bool own = route->kind == A67_ROUTE_HEALTHZ || route->kind == A67_ROUTE_READYZ;
-
-	return route->method == method || (own && method == A67_HTTP_HEAD);
+	return route->method == method || (route->method == A67_HTTP_GET && method == A67_HTTP_HEAD);
 }
 
 static void
@@ -138,25 +168,97 @@ write_allow(unsigned methods, char allow[A67_ALLOW_SIZE])
 									 method_names[i].name);
 }
 
+/* A function is of the same class by whichever path it is called: /rpc is no way round a limit. */
+static A67RouteClass
+class_of(const A67RouteMatch *match)
+{
+	if (match->route->kind != A67_ROUTE_RPC)
+		return match->route->class;
+	for (const A67Route *route = a67_routes; route->path != NULL; route++)
+		if (route->function != NULL && strcmp(route->function, match->params[0].value) == 0)
+			return route->class;
+	return match->route->class;
+}
+
+static unsigned
+methods_of(const A67Route *route)
+{
+	unsigned head = route->method == A67_HTTP_GET ? 1u << A67_HTTP_HEAD : 0;
+
+	return head | (1u << route->method);
+}
+
 void
 a67_route_find(const A67HttpHead *head, A67RouteMatch *match)
 {
+	bool whole_server = head->path.len == 1 && *head->path.at == '*';
 	unsigned methods = 0;
 
 	memset(match, 0, sizeof(*match));
 	for (const A67Route *route = a67_routes; route->path != NULL; route++)
 	{
-		if (!path_matches(route->path, head->path, match))
+		if (!whole_server && !path_matches(route->path, head->path, match))
 			continue;
-		methods |= 1u << route->method;
-		if (method_matches(route, A67_HTTP_HEAD))
-			methods |= 1u << A67_HTTP_HEAD;
-		if (method_matches(route, head->method))
+		methods |= methods_of(route);
+		if (!whole_server && method_matches(route, head->method))
 		{
 			match->route = route;
+			match->class = class_of(match);
 			return;
 		}
 	}
 	match->nparams = 0;
 	write_allow(methods, match->allow);
+}
+
+int
+a67_class_time(A67RouteClass class)
+{
+	int ms = class_ms[class];
+
+	if (class != A67_CLASS_BULK && a67_request_timeout < ms)
+		return a67_request_timeout;
+	return ms;
+}
+
+static const char *
+method_name(A67HttpMethod method)
+{
+	for (size_t i = 0; i < sizeof(method_names) / sizeof(method_names[0]); i++)
+		if (method_names[i].method == method)
+			return method_names[i].name;
+	return "";
+}
+
+static const char *
+body_name(const A67Route *route)
+{
+	static const char *const names[] = {
+		[A67_BODY_NONE] = "none",
+		[A67_BODY_ARGS] = "json",
+		[A67_BODY_JSON] = "whole",
+		[A67_BODY_RAW] = "raw",
+	};
+
+	return route->kind == A67_ROUTE_BEARER ? "bearer" : names[route->body];
+}
+
+void
+a67_routes_describe(A67Buf *json)
+{
+	const char *separator = "[";
+
+	for (const A67Route *route = a67_routes; route->path != NULL; route++)
+	{
+		if (route->function == NULL || route->kind == A67_ROUTE_OPENAPI)
+			continue;
+		/* The table needs no escapes. */
+		a67_buf_append_fmt(json,
+						   "%s{\"method\":\"%s\",\"path\":\"%s\",\"function\":\"%s\","
+						   "\"body\":\"%s\",\"auth\":%s}",
+						   separator, method_name(route->method), route->path, route->function,
+						   body_name(route), route->token ? "true" : "false");
+		separator = ",";
+	}
+	a67_buf_append_str(json, "]");
 }

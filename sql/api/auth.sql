@@ -102,13 +102,14 @@ COMMENT ON FUNCTION a67.auth_register(text, text, text) IS
     'Makes an account and logs in. password: at least 8 characters; password_hash: the same, hashed by the client';
 
 -- Whether a code is right: a one-time password of this or a neighbouring time step, never one twice, or a recovery code.
-CREATE OR REPLACE FUNCTION a67_internal._otp_check(c a67_internal.credential, otp text) RETURNS boolean
+CREATE OR REPLACE FUNCTION a67_internal._otp_check(c a67_internal.credential, otp text,
+    now timestamptz DEFAULT clock_timestamp()) RETURNS boolean
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
 DECLARE
     seed bytea := a67_internal._vault_open(c.totp_sealed, 'credential.totp:' || c.user_id);
-    now_step bigint := floor(extract(epoch FROM clock_timestamp()) / 30);
+    now_step bigint := floor(extract(epoch FROM _otp_check.now) / 30);
     code text := upper(regexp_replace(coalesce(otp, ''), '[^0-9A-Za-z]', '', 'g'));
     matched bigint;
 BEGIN
@@ -119,7 +120,7 @@ BEGIN
         WHERE t.user_id = c.user_id AND matched IS NOT NULL;
         RETURN matched IS NOT NULL;
     END IF;
-    UPDATE a67_internal.recovery_code r SET used_at = now()
+    UPDATE a67_internal.recovery_code r SET used_at = _otp_check.now
     WHERE r.user_id = c.user_id AND r.used_at IS NULL AND r.code_hash = sha256(convert_to(code, 'UTF8'));
     RETURN FOUND;
 END
@@ -268,8 +269,9 @@ END
 $$;
 COMMENT ON FUNCTION a67.auth_me() IS 'The calling user';
 
--- The caller's credential after the password was given again; raises 401 for a wrong one. Guesses are counted, since an
--- access token that leaked must not become a way to try passwords; the count survives because nothing is raised here.
+-- The caller's credential after the password was given again; NULL for a wrong one and while the account is locked.
+-- Guesses are counted, since an access token that leaked must not become a way to try passwords; the count survives
+-- because nothing is raised here.
 CREATE OR REPLACE FUNCTION a67_internal._credential_prove(password text) RETURNS a67_internal.credential
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
@@ -282,9 +284,12 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'this user has no password' USING ERRCODE = '22023';
     END IF;
-    IF NOT a67_internal._password_check(password, c.password_hash) OR c.locked_until > clock_timestamp() THEN
+    IF c.locked_until > clock_timestamp() THEN
+        RETURN NULL;
+    END IF;
+    IF NOT a67_internal._password_check(password, c.password_hash) THEN
         PERFORM a67_internal._credential_fail(c.user_id);
-        c := NULL;
+        RETURN NULL;
     END IF;
     RETURN c;
 END
@@ -354,8 +359,11 @@ BEGIN
     IF c.totp_sealed IS NULL OR c.totp_confirmed_at IS NOT NULL THEN
         RAISE EXCEPTION 'there is no second factor to confirm' USING ERRCODE = '22023', HINT = 'Enroll first.';
     END IF;
-    IF code !~ '^[0-9]{6}$' OR c.locked_until > clock_timestamp() OR NOT a67_internal._otp_check(c, code) THEN
-        PERFORM a67_internal._credential_fail(caller), a67_internal._audit('auth.mfa_confirm', 'refused');
+    IF c.locked_until > clock_timestamp() OR code !~ '^[0-9]{6}$' OR NOT a67_internal._otp_check(c, code) THEN
+        IF c.locked_until <= clock_timestamp() THEN
+            PERFORM a67_internal._credential_fail(caller);
+        END IF;
+        PERFORM a67_internal._audit('auth.mfa_confirm', 'refused');
         RETURN a67_internal._refuse('wrong one-time password');
     END IF;
     UPDATE a67_internal.credential t SET totp_confirmed_at = now(), failures = 0 WHERE t.user_id = caller;
@@ -403,15 +411,33 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('a67.signing_key', 0));
     IF (SELECT count(*) FROM a67_internal.signing_key k WHERE k.kind = 'hs256' AND k.retired_at > now()) >= 6 THEN
-        RAISE EXCEPTION 'too many rotations within 7 days' USING ERRCODE = '53000',
+        RAISE EXCEPTION 'too many keys are in use' USING ERRCODE = '53000',
             HINT = 'Tokens of earlier keys are still good; wait until they have expired.';
     END IF;
-    UPDATE a67_internal.signing_key k SET retired_at = now() + interval '7 days 1 hour'
+    UPDATE a67_internal.signing_key k
+    SET retired_at = now() + greatest(interval '7 days', current_setting('a67.node_token_lifetime')::interval) + interval '1 hour'
     WHERE k.kind = 'hs256' AND k.retired_at IS NULL;
     fresh := a67_internal._current_key('hs256');
-    PERFORM a67_internal._audit('signing_key.rotate', 'ok', fresh.kid), a67_internal._wake('launcher');
+    PERFORM a67_internal._keys_publish(), a67_internal._audit('signing_key.rotate', 'ok', fresh.kid);
     RETURN fresh.kid;
 END
 $$;
 COMMENT ON FUNCTION a67.signing_key_rotate() IS
     'Signs tokens with a new key from now on; the old one is accepted until its last token has expired. Administrators only';
+
+-- The keys that tokens are verified with, as a JSON Web Key Set (RFC 7517) for PostgREST: docs/postgrest.md. Whoever has
+-- it can make tokens, so nobody is granted this, and each call is on record.
+CREATE OR REPLACE FUNCTION a67_internal._jwks() RETURNS jsonb
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+BEGIN
+    PERFORM a67_internal._audit('signing_key.export', 'ok');
+    RETURN (SELECT jsonb_build_object('keys', jsonb_agg(jsonb_build_object(
+                'kty', 'oct', 'use', 'sig', 'alg', 'HS256', 'kid', k.kid,
+                'k', a67_internal._base64url(a67_internal._vault_open(k.sealed, 'signing_key:' || k.kid)))
+                ORDER BY k.created_at DESC))
+            FROM a67_internal.signing_key k WHERE k.kind = 'hs256' AND (k.retired_at IS NULL OR k.retired_at > now()));
+END
+$$;
+COMMENT ON FUNCTION a67_internal._jwks() IS 'JSON Web Key Set of the live HS256 keys: secret. Superusers only';

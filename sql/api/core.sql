@@ -53,6 +53,31 @@ AS 'MODULE_PATHNAME', 'a67_sql_key_generate' LANGUAGE C VOLATILE STRICT;
 CREATE OR REPLACE FUNCTION a67_internal._jwt_sign(claims jsonb, alg text, kid text, sealed bytea) RETURNS text
 AS 'MODULE_PATHNAME', 'a67_sql_jwt_sign' LANGUAGE C VOLATILE STRICT;
 
+CREATE OR REPLACE FUNCTION a67_internal._jwt_verify(token text, audience text) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'a67_sql_jwt_verify' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION a67_internal._jwt_verify(text, text) IS
+    'Claims of an HS256 token of ours that is current and for this audience; otherwise NULL, without a reason';
+
+CREATE OR REPLACE FUNCTION a67_internal._password_hash(password text) RETURNS text
+AS 'MODULE_PATHNAME', 'a67_sql_password_hash' LANGUAGE C VOLATILE STRICT;
+
+CREATE OR REPLACE FUNCTION a67_internal._password_check(password text, hash text) RETURNS boolean
+AS 'MODULE_PATHNAME', 'a67_sql_password_check' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION a67_internal._password_check(text, text) IS
+    'Whether the password is the one hashed; a NULL hash takes the same time and is never right';
+
+CREATE OR REPLACE FUNCTION a67_internal._password_outdated(hash text) RETURNS boolean
+AS 'MODULE_PATHNAME', 'a67_sql_password_outdated' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION a67_internal._password_outdated(text) IS 'Whether the settings of password hashing have changed since';
+
+CREATE OR REPLACE FUNCTION a67_internal._totp(secret bytea, step bigint, digits integer DEFAULT 6) RETURNS text
+AS 'MODULE_PATHNAME', 'a67_sql_totp' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION a67_internal._totp(bytea, bigint, integer) IS 'The RFC 6238 code of a step (Unix time / 30 s), with leading zeros';
+
+CREATE OR REPLACE FUNCTION a67_internal._base32(data bytea) RETURNS text
+AS 'MODULE_PATHNAME', 'a67_sql_base32' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION a67_internal._base32(bytea) IS 'RFC 4648 base32 without padding';
+
 CREATE OR REPLACE FUNCTION a67_internal._vault_seal(plaintext bytea, associated text) RETURNS bytea
 AS 'MODULE_PATHNAME', 'a67_sql_vault_seal' LANGUAGE C VOLATILE STRICT;
 

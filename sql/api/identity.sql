@@ -82,6 +82,17 @@ BEGIN
 END
 $$;
 
+-- Hands every HS256 key that a good token may bear to the listeners. At once, not at commit: a key too many does no
+-- harm, while a token signed with a key that they do not have yet would be refused.
+CREATE OR REPLACE FUNCTION a67_internal._keys_publish() RETURNS void
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+    SELECT a67_internal._keyring_publish(array_agg(k.kid), array_agg(k.sealed))
+    FROM (SELECT kid, sealed FROM a67_internal.signing_key
+          WHERE kind = 'hs256' AND (retired_at IS NULL OR retired_at > now()) ORDER BY created_at DESC LIMIT 8) k
+$$;
+
 -- Makes what a new installation needs (keys, the operator) and hands the verification keys to the listener.
 -- The launcher calls it at start and when woken; doing it again changes nothing.
 CREATE OR REPLACE FUNCTION a67_internal._bootstrap() RETURNS void
@@ -90,9 +101,7 @@ SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
 BEGIN
     PERFORM a67_internal._operator_id(), a67_internal._current_key('hs256'), a67_internal._current_key('ed25519');
-    PERFORM a67_internal._keyring_publish(array_agg(k.kid), array_agg(k.sealed))
-    FROM (SELECT kid, sealed FROM a67_internal.signing_key
-          WHERE kind = 'hs256' AND retired_at IS NULL ORDER BY created_at DESC LIMIT 8) k;
+    PERFORM a67_internal._keys_publish();
 END
 $$;
 
@@ -152,6 +161,7 @@ BEGIN
     IF id IS NULL THEN
         RAISE EXCEPTION 'user "%" already exists', address USING ERRCODE = '23505';
     END IF;
+    PERFORM a67_internal._audit('user.create', 'ok', id::text);
     RETURN id;
 END
 $$;
@@ -172,6 +182,7 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'user "%" does not exist', token_create.user_id USING ERRCODE = 'PT404';
     END IF;
+    PERFORM a67_internal._audit('token.create', 'ok', token_create.user_id::text);
     RETURN a67_internal._token(token_create.user_id, user_role, ttl);
 END
 $$;

@@ -91,7 +91,7 @@ DECLARE
     probe_timeout interval := current_setting('a67.probe_timeout')::interval;
     probe_pause interval := least(current_setting('a67.heartbeat_interval')::interval, interval '5 s');
 BEGIN
-    PERFORM a67_internal._event_prune(_monitor_plan.now);
+    PERFORM a67_internal._event_prune(_monitor_plan.now), a67_internal._audit_prune(_monitor_plan.now);
     -- News from nodes that are heard; a ready node that stays ready costs no write.
     PERFORM a67_internal._node_judge(o.node_id, _monitor_plan.now, NULL)
     FROM a67_internal.node_observed o

@@ -20,6 +20,7 @@ BEGIN
     VALUES (sha256(convert_to(secret, 'UTF8')), caller, join_token_create.provider, join_token_create.region,
             join_token_create.name, now() + ttl)
     RETURNING expires_at INTO expiry;
+    PERFORM a67_internal._audit('join_token.create', 'ok', join_token_create.name);
     PERFORM set_config('response.status', '201', true);
     RETURN jsonb_build_object('token', 'a67j.' || secret || '.' || a67_internal._base64url(controller_key),
                               'expires_at', expiry);
@@ -133,6 +134,7 @@ BEGIN
             'region', coalesce(node_register.region, token.region), 'endpoint', node_register.endpoint,
             'version', node_register.version, 'public_key', node_register.public_key), capabilities);
         UPDATE a67_internal.join_token t SET used_at = now(), node_id = new_id WHERE t.token_hash = token.token_hash;
+        PERFORM a67_internal._audit('node.register', 'ok', new_id::text, token.owner_id);
     END IF;
     PERFORM set_config('response.status', '201', true);
     RETURN a67_internal._node_welcome(new_id);
@@ -271,6 +273,7 @@ DECLARE
     gone a67_internal.node := a67_internal._node_find(node);
 BEGIN
     UPDATE a67_internal.node n SET desired_state = 'removed' WHERE n.node_id = gone.node_id;
+    PERFORM a67_internal._audit('node.remove', 'ok', gone.node_id::text);
     PERFORM a67_internal._node_judge(gone.node_id, clock_timestamp(), 'remove');
     PERFORM a67_internal._live_forget(gone.node_id);
     PERFORM a67_internal._wake('reconciler');

@@ -1,11 +1,11 @@
 -- Application packages: tar.gz by SHA-256.
 
-CREATE OR REPLACE FUNCTION a67.package_put(content bytea) RETURNS text
+CREATE OR REPLACE FUNCTION a67.package_put(content bytea, OUT digest text) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
+#variable_conflict use_column
 DECLARE
-    digest text;
     max_bytes bigint := pg_size_bytes(current_setting('a67.package_max_size'));
 BEGIN
     IF content IS NULL OR length(content) < 3 OR substr(content, 1, 2) <> '\x1f8b' THEN
@@ -15,15 +15,14 @@ BEGIN
         RAISE EXCEPTION 'package is larger than % bytes', max_bytes
             USING ERRCODE = 'PT413', HINT = 'See the setting a67.package_max_size.';
     END IF;
-    digest := encode(sha256(content), 'hex');
+    package_put.digest := encode(sha256(package_put.content), 'hex');
     INSERT INTO a67_internal.package (owner_id, digest, size_bytes, content)
-    VALUES (a67_internal._user_id(), digest, length(content), content)
+    VALUES (a67_internal._user_id(), package_put.digest, length(package_put.content), package_put.content)
     ON CONFLICT DO NOTHING;
     PERFORM set_config('response.status', '201', true);
-    RETURN digest;
 END
 $$;
-COMMENT ON FUNCTION a67.package_put(bytea) IS 'Stores an application package (tar.gz); returns its SHA-256 in hex';
+COMMENT ON FUNCTION a67.package_put(bytea) IS 'Stores an application package (tar.gz); returns its digest, SHA-256 in hex';
 
 -- Read in slices, so that no process ever holds a whole package.
 CREATE OR REPLACE FUNCTION a67_internal._package_slices(owner_id uuid, digest text) RETURNS SETOF bytea

@@ -360,8 +360,11 @@ DECLARE
     failure text := a67_internal._answer_error(status, body, error);
 BEGIN
     IF r.desired_state = 'stopped' AND status IN (204, 404) THEN
-        UPDATE a67_internal.replica t SET state = 'stopped' WHERE t.replica_id = r.replica_id;
-        PERFORM a67_internal._replica_event(r.replica_id);
+        -- Most often its heartbeat has said so already.
+        IF r.state <> 'stopped' THEN
+            UPDATE a67_internal.replica t SET state = 'stopped' WHERE t.replica_id = r.replica_id;
+            PERFORM a67_internal._replica_event(r.replica_id);
+        END IF;
         DELETE FROM a67_internal.replica t WHERE t.replica_id = r.replica_id;
     ELSIF status BETWEEN 200 AND 299 THEN
         -- A stopping replica is asked again soon, until nothing of it is left.

@@ -34,7 +34,7 @@ CREATE OR REPLACE VIEW a67.endpoint WITH (security_invoker = true) AS
 SELECT d.name AS deployment, n.name AS node,
        substring(n.endpoint from '^https?://(\[[^]]+\]|[^:/]+)') AS host, r.port,
        format('http://%s:%s', substring(n.endpoint from '^https?://(\[[^]]+\]|[^:/]+)'), r.port) AS url,
-       r.release, r.replica_id
+       r.release, r.replica_id, r.deployment_id
 FROM a67_internal.replica r
 JOIN a67_internal.deployment d USING (deployment_id)
 JOIN a67_internal.node n USING (node_id)
@@ -88,3 +88,12 @@ SELECT n.name, l.node_id, l.last_seen_at, l.boot_id, l.state_version, l.cpu_perc
        l.memory_free_bytes, l.active_requests
 FROM a67_internal._node_live() l JOIN a67_internal.node n USING (node_id);
 COMMENT ON VIEW a67.node_live IS 'The live node table in shared memory: the last heartbeat of each of your nodes';
+
+CREATE OR REPLACE VIEW a67.session WITH (security_invoker = true) AS
+SELECT s.session_id, s.user_id, s.address, s.created_at, s.refreshed_at, s.expires_at, s.revoked_at FROM a67_internal.session s;
+COMMENT ON VIEW a67.session IS 'Your logins';
+
+CREATE OR REPLACE VIEW a67.audit WITH (security_invoker = true) AS
+SELECT a.audit_id, a.at, a.actor_id, a.actor_role, a.action, a.outcome, a.subject, a.address, a.request_id
+FROM a67_internal.audit a;
+COMMENT ON VIEW a67.audit IS 'Security-relevant acts, append-only. Administrators only';

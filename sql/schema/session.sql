@@ -66,6 +66,8 @@ END
 $$;
 CREATE TRIGGER audit_keep BEFORE UPDATE OR DELETE ON a67_internal.audit
 FOR EACH ROW EXECUTE FUNCTION a67_internal._audit_keep();
+CREATE TRIGGER audit_keep_all BEFORE TRUNCATE ON a67_internal.audit
+FOR EACH STATEMENT EXECUTE FUNCTION a67_internal._audit_keep();
 
 ALTER TABLE a67_internal.credential ENABLE ROW LEVEL SECURITY;
 ALTER TABLE a67_internal.credential FORCE ROW LEVEL SECURITY;

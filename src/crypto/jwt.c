@@ -130,16 +130,16 @@ signature_matches(const Parts *parts, const uint8_t *key)
 }
 
 static bool
-audience_is_ours(const json_t *aud)
+audience_is(const json_t *aud, const char *audience)
 {
 	const char *one = json_string_value(aud);
 
 	if (one != NULL)
-		return strcmp(one, A67_JWT_AUDIENCE) == 0;
+		return strcmp(one, audience) == 0;
 	for (size_t i = 0; i < json_array_size(aud); i++)
 	{
 		one = json_string_value(json_array_get(aud, i));
-		if (one != NULL && strcmp(one, A67_JWT_AUDIENCE) == 0)
+		if (one != NULL && strcmp(one, audience) == 0)
 			return true;
 	}
 	return false;
@@ -174,7 +174,7 @@ take_time(const json_t *claim, int64_t *out)
 
 /* Judges the claims of a genuine token; NULL when all is well. */
 static const char *
-judge(const json_t *claims, int64_t now_s, A67JwtClaims *out)
+judge(const json_t *claims, const A67JwtCheck *check, A67JwtClaims *out)
 {
 	const json_t *nbf = json_object_get(claims, "nbf");
 	int64_t not_before = 0;
@@ -184,17 +184,17 @@ judge(const json_t *claims, int64_t now_s, A67JwtClaims *out)
 		!take_text(json_object_get(claims, "sub"), out->sub, sizeof(out->sub)) ||
 		!take_text(json_object_get(claims, "role"), out->role, sizeof(out->role)))
 		return "token is invalid";
-	if (out->exp <= now_s)
+	if (out->exp <= check->now_s)
 		return "token has expired";
-	if (nbf != NULL && not_before - CLOCK_SKEW_S > now_s)
+	if (nbf != NULL && not_before - CLOCK_SKEW_S > check->now_s)
 		return "token is not valid yet";
-	if (!audience_is_ours(json_object_get(claims, "aud")))
+	if (!audience_is(json_object_get(claims, "aud"), check->audience))
 		return "token is for another audience";
 	return NULL;
 }
 
 static const char *
-verify(const char *token, size_t len, const A67Keyring *keys, int64_t now_s, A67JwtClaims *out)
+verify(const char *token, size_t len, const A67JwtCheck *check, A67JwtClaims *out)
 {
 	Parts parts;
 	const uint8_t *key;
@@ -203,23 +203,22 @@ verify(const char *token, size_t len, const A67Keyring *keys, int64_t now_s, A67
 
 	if (len > A67_JWT_MAX || !split(token, len, &parts))
 		return "token is invalid";
-	key = key_for_header(&parts, keys);
+	key = key_for_header(&parts, check->keys);
 	if (key == NULL || !signature_matches(&parts, key))
 		return "token is invalid";
 	claims = parse_object(parts.payload, parts.payload_len, out->json, sizeof(out->json),
 						  &out->json_len);
 	if (claims == NULL)
 		return "token is invalid";
-	refusal = judge(claims, now_s, out);
+	refusal = judge(claims, check, out);
 	json_decref(claims);
 	return refusal;
 }
 
 bool
-a67_jwt_verify_hs256(const char *token, size_t len, const A67Keyring *keys, int64_t now_s,
-					 A67JwtClaims *out)
+a67_jwt_verify_hs256(const char *token, size_t len, const A67JwtCheck *check, A67JwtClaims *out)
 {
-	const char *refusal = verify(token, len, keys, now_s, out);
+	const char *refusal = verify(token, len, check, out);
 
 	if (refusal != NULL)
 		memset(out, 0, sizeof(*out));

@@ -16,7 +16,7 @@
 #define A67_JWT_CLAIMS_MAX 2048
 #define A67_JWT_KID_SIZE   64
 #define A67_JWT_KEY_BYTES  32
-#define A67_JWT_AUDIENCE   "a67"
+#define A67_JWT_AUDIENCE   "a67" /* of tokens that authorize requests */
 #define A67_KEYRING_MAX	   8
 
 /* HS256 keys by id. Holds secrets: wipe copies with sodium_memzero when done with them. */
@@ -41,11 +41,19 @@ typedef struct A67JwtClaims
 	const char *refusal; /* why it was refused, a static text fit for the client; NULL on success */
 } A67JwtClaims;
 
+/* What a good token is measured against. */
+typedef struct A67JwtCheck
+{
+	const A67Keyring *keys;
+	const char *audience;
+	int64_t now_s; /* Unix time */
+} A67JwtCheck;
+
 /*
- * True when the token is signed with HS256 by a key of the ring, has not expired at now_s (Unix seconds) and
- * is meant for A67_JWT_AUDIENCE. Otherwise false, and of *out only refusal is set.
+ * True when the token is signed with HS256 by a key of the ring, has not expired and is meant for the
+ * audience. Otherwise false, and of *out only refusal is set.
  */
-bool a67_jwt_verify_hs256(const char *token, size_t len, const A67Keyring *keys, int64_t now_s,
+bool a67_jwt_verify_hs256(const char *token, size_t len, const A67JwtCheck *check,
 						  A67JwtClaims *out);
 
 typedef enum A67JwtAlg

@@ -36,6 +36,9 @@ int a67_header_timeout;
 int a67_idle_timeout;
 int a67_request_timeout;
 int a67_api_queue;
+int a67_password_memory;
+int a67_password_iterations;
+bool a67_registration;
 char *a67_master_key_file;
 char *a67_public_url;
 
@@ -98,6 +101,24 @@ static const IntegerSetting integers[] = {
 	 30 * SECOND, 10, HOUR, PGC_SIGHUP, GUC_UNIT_MS},
 	{"a67.api_queue", "Number of requests that may wait for a database session of a listener.",
 	 &a67_api_queue, 256, 0, 65536, PGC_SIGHUP, 0},
+	{"a67.password_memory", "Memory that hashing a password takes.", &a67_password_memory, 19 * KB,
+	 A67_PASSWORD_MEMORY_MIN, A67_PASSWORD_MEMORY_MAX, PGC_SIGHUP, GUC_UNIT_KB},
+	{"a67.password_iterations", "Passes that hashing a password makes over its memory.",
+	 &a67_password_iterations, 2, 1, A67_PASSWORD_ITERATIONS_MAX, PGC_SIGHUP, 0},
+};
+
+typedef struct BooleanSetting
+{
+	const char *name;
+	const char *text;
+	bool *variable;
+	bool initial;
+	GucContext context;
+} BooleanSetting;
+
+static const BooleanSetting booleans[] = {
+	{"a67.registration", "Whether strangers may make an account.", &a67_registration, true,
+	 PGC_SUSET},
 };
 
 static bool
@@ -175,6 +196,13 @@ a67_settings_define(void)
 			context = PGC_SIGHUP;
 		DefineCustomIntVariable(s->name, s->text, NULL, s->variable, s->initial, s->least, s->most,
 								context, s->flags, NULL, NULL, NULL);
+	}
+	for (size_t i = 0; i < lengthof(booleans); i++)
+	{
+		const BooleanSetting *s = &booleans[i];
+
+		DefineCustomBoolVariable(s->name, s->text, NULL, s->variable, s->initial, s->context, 0,
+								 NULL, NULL, NULL);
 	}
 	for (size_t i = 0; i < lengthof(strings); i++)
 	{

@@ -2,15 +2,23 @@
  * settings.h - every configuration parameter of a67, as C variables.
  *
  * Owns the variables named a67_*; docs/settings.md says what each one means to an operator. Times are
- * milliseconds and sizes bytes, whatever unit the operator wrote. Values of context "postmaster" never
- * change while the server runs; the others change at a reload, so a loop reads them anew each time.
+ * milliseconds and sizes bytes (kB where marked), whatever unit the operator wrote. Values of context
+ * "postmaster" never change while the server runs; the others change at a reload, so a loop reads them anew
+ * each time.
  * Defined once per process by a67_settings_define(), called by _PG_init.
  */
 #ifndef A67_SETTINGS_H
 #define A67_SETTINGS_H
 
-#define A67_LISTENERS_MAX	8
-#define A67_API_WORKERS_MAX 32
+#include <stdbool.h>
+
+#define A67_LISTENERS_MAX			8
+#define A67_API_WORKERS_MAX			32
+
+/* Hashes of passwords are readable within these limits: never narrow them. */
+#define A67_PASSWORD_MEMORY_MIN		(8 * 1024)	  /* kB */
+#define A67_PASSWORD_MEMORY_MAX		(1024 * 1024) /* kB */
+#define A67_PASSWORD_ITERATIONS_MAX 10
 
 /* Fixed at server start. */
 extern char *a67_database;
@@ -37,6 +45,9 @@ extern int a67_header_timeout;		/* ms */
 extern int a67_idle_timeout;		/* ms */
 extern int a67_request_timeout;		/* ms */
 extern int a67_api_queue;
+extern int a67_password_memory; /* kB */
+extern int a67_password_iterations;
+extern bool a67_registration;
 extern char *a67_master_key_file;
 extern char *a67_public_url;
 

@@ -66,6 +66,11 @@ class Agent:
     def alive(self):
         return self.leader is not None and self.leader.alive()
 
+    def check(self):
+        """Raises when the agent process has ended."""
+        if self.popen is not None and self.popen.poll() is not None:
+            raise RuntimeError(f"agent {self.name} exited with status {self.popen.returncode}")
+
     def exit_status(self, timeout=20):
         """Waits until the agent process ends by itself; returns its exit status."""
         status = self.popen.wait(timeout=timeout)

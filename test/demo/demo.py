@@ -184,8 +184,14 @@ def join(cloud, account, watcher):
         agent = cloud.start_agent(name)
         remember(cloud)
         account.say(f"started: a67-agent join {cloud.cluster.listener_url()} a67j.… "
-                    f"--name {name} (pid {agent.leader.pid})")
-    watcher.until("all nodes are ready", cloud.statuses, 20, until=lambda now: len(now) == len(NODES)
+                    f"--name {name} (pid {agent.popen.pid})")
+
+    def statuses():
+        for agent in cloud.agents.values():
+            agent.check()
+        return cloud.statuses()
+
+    watcher.until("all nodes are ready", statuses, 20, until=lambda now: len(now) == len(NODES)
                   and all(status in ("ready", "busy") for status in now.values()))
 
 

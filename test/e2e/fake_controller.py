@@ -68,6 +68,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """An agent that is killed resets its connections: nothing to report."""
+
+
 class FakeController:
     """Answers one agent. Knobs: statuses[path] = status to answer instead; hold = Event to wait for."""
 
@@ -85,8 +92,7 @@ class FakeController:
         self.seen = []
         self.registrations = []
         self.join_secret = secrets.token_bytes(32)
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
-        self.server.daemon_threads = True
+        self.server = _Server(("127.0.0.1", port), _Handler)
         self.server.controller = self
         self.port = self.server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"

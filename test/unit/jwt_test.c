@@ -70,6 +70,7 @@ forge(const char *header, const char *payload)
 static const char *
 verdict_at(const char *token, size_t len, int64_t now_s)
 {
+	A67JwtCheck check = {&ring, A67_JWT_AUDIENCE, now_s};
 	A67JwtClaims claims;
 	char *exact = malloc(len + (len == 0));
 	const char *refusal;
@@ -77,7 +78,7 @@ verdict_at(const char *token, size_t len, int64_t now_s)
 
 	memcpy(exact, token, len);
 	memset(&claims, 0xee, sizeof(claims));
-	ok = a67_jwt_verify_hs256(exact, len, &ring, now_s, &claims);
+	ok = a67_jwt_verify_hs256(exact, len, &check, &claims);
 	free(exact);
 	refusal = claims.refusal;
 	CHECK(ok == (refusal == NULL));
@@ -99,10 +100,11 @@ verdict(const char *token)
 static void
 golden_token_is_accepted(void)
 {
+	A67JwtCheck check = {&ring, A67_JWT_AUDIENCE, NOW};
 	A67JwtClaims claims;
 
 	prepare();
-	REQUIRE(a67_jwt_verify_hs256(golden_hs256, strlen(golden_hs256), &ring, NOW, &claims));
+	REQUIRE(a67_jwt_verify_hs256(golden_hs256, strlen(golden_hs256), &check, &claims));
 	CHECK(claims.refusal == NULL);
 	CHECK_STR(claims.sub, SUB);
 	CHECK_STR(claims.role, "a67_node");
@@ -295,6 +297,74 @@ keys_are_told_apart(void)
 	CHECK_STR(verdict(golden_hs256), "token is invalid");
 }
 
+/* A token made by one key of a full ring. */
+static const char *
+sign_with(uint32_t key, char token[A67_JWT_MAX + 1])
+{
+	A67JwtSigner signer = {A67_JWT_HS256, ring.keys[key].kid, ring.keys[key].key};
+
+	CHECK(a67_jwt_sign(&signer, CLAIMS, strlen(CLAIMS), token, A67_JWT_MAX + 1));
+	return token;
+}
+
+/* Rotation: tokens of the old key stay good beside those of the new one, until the old key is gone. */
+static void
+rotated_keys_stay_good(void)
+{
+	char tokens[A67_KEYRING_MAX][A67_JWT_MAX + 1];
+
+	prepare();
+	ring.count = A67_KEYRING_MAX;
+	for (uint32_t i = 0; i < ring.count; i++)
+	{
+		(void) snprintf(ring.keys[i].kid, A67_JWT_KID_SIZE, "key-%" PRIu32, i);
+		memset(ring.keys[i].key, (int) i + 1, A67_JWT_KEY_BYTES);
+		(void) sign_with(i, tokens[i]);
+	}
+	for (uint32_t i = 0; i < ring.count; i++)
+		CHECK_STR(verdict(tokens[i]), NULL);
+
+	/* The right key under another id, and the other way round. */
+	memcpy(ring.keys[0].kid, "key-1", sizeof("key-1"));
+	CHECK_STR(verdict(tokens[0]), "token is invalid");
+	CHECK_STR(verdict(tokens[1]), "token is invalid");
+
+	/* The last key retires. */
+	ring.count--;
+	CHECK_STR(verdict(tokens[A67_KEYRING_MAX - 1]), "token is invalid");
+	CHECK_STR(verdict(tokens[A67_KEYRING_MAX - 2]), NULL);
+
+	/* A count beyond the ring is not believed. */
+	ring.count = A67_KEYRING_MAX + 100;
+	CHECK_STR(verdict(forge("{\"alg\":\"HS256\",\"kid\":\"k1\"}", CLAIMS)), "token is invalid");
+}
+
+static void
+audience_is_the_callers(void)
+{
+	static const struct
+	{
+		const char *audience;
+		const char *refusal;
+	} cases[] = {
+		{"a67", NULL},
+		{"a67-refresh", "token is for another audience"},
+		{"a6", "token is for another audience"},
+		{"A67", "token is for another audience"},
+		{"", "token is for another audience"},
+	};
+	A67JwtClaims claims;
+
+	prepare();
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		A67JwtCheck check = {&ring, cases[i].audience, NOW};
+
+		(void) a67_jwt_verify_hs256(golden_hs256, strlen(golden_hs256), &check, &claims);
+		CHECK_STR(claims.refusal, cases[i].refusal);
+	}
+}
+
 static void
 expiry_is_exact(void)
 {
@@ -368,5 +438,6 @@ signing_refuses(void)
 UNIT_MAIN("jwt", UNIT(golden_token_is_accepted), UNIT(variants_are_accepted),
 		  UNIT(headers_are_refused), UNIT(claims_are_refused),
 		  UNIT(tampered_and_truncated_are_refused), UNIT(shapes_are_refused),
-		  UNIT(oversize_is_refused), UNIT(keys_are_told_apart), UNIT(expiry_is_exact),
-		  UNIT(signing_gives_golden_tokens), UNIT(signing_needs_exact_room), UNIT(signing_refuses));
+		  UNIT(oversize_is_refused), UNIT(keys_are_told_apart), UNIT(rotated_keys_stay_good),
+		  UNIT(audience_is_the_callers), UNIT(expiry_is_exact), UNIT(signing_gives_golden_tokens),
+		  UNIT(signing_needs_exact_room), UNIT(signing_refuses));

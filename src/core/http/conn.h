@@ -36,6 +36,12 @@ extern A67HttpHandle a67_http_conn_handle(const A67HttpConn *conn);
 /* NULL when that request is answered or its connection is gone. */
 extern A67HttpConn *a67_http_conn_find(A67HttpServer *server, A67HttpHandle handle);
 
+/*
+ * Header fields that the answer to the current request carries beside its own, whoever gives it and
+ * whatever it is. Adds to those of earlier calls; 4 kB in all.
+ */
+extern int a67_http_respond_also(A67HttpConn *conn, const A67HttpField *headers);
+
 /* A whole answer; body is copied. HEAD sends the headers only; 204 and 304 never have a body. */
 extern int a67_http_respond(A67HttpConn *conn, int status, const A67HttpField *headers,
 							const void *body, size_t len);

@@ -28,6 +28,7 @@
 #define ENGINE_LINGER_BYTES (1024 * 1024) /* unread input discarded after an early close */
 #define ENGINE_ERROR_BYTES	65536		  /* body of an error answer */
 #define ENGINE_HEAD_ROOM	32768		  /* response head, beside max_response */
+#define ENGINE_EXTRA_BYTES	4096		  /* of it, header lines given beforehand */
 
 typedef enum ConnState
 {

@@ -48,6 +48,7 @@ make_exchange(A67HttpConn *conn)
 	clear_exchange(ex);
 	a67_buf_init(&ex->in, config->head.head_bytes + ENGINE_BODY_READ);
 	a67_buf_init(&ex->body, 0);
+	a67_buf_init(&ex->extra, ENGINE_EXTRA_BYTES);
 	a67_buf_init(&ex->out, config->max_response + ENGINE_HEAD_ROOM);
 	conn->ex = ex;
 	return true;
@@ -64,6 +65,7 @@ a67_engine_exchange_free(A67HttpConn *conn)
 		(void) close(ex->file.fd);
 	a67_buf_free(&ex->in);
 	a67_buf_free(&ex->body);
+	a67_buf_free(&ex->extra);
 	a67_buf_free(&ex->out);
 	free(ex);
 	conn->ex = NULL;
@@ -84,6 +86,7 @@ a67_engine_next_request(A67HttpConn *conn)
 	}
 	a67_buf_consume(&ex->in, ex->taken);
 	a67_buf_free(&ex->body);
+	a67_buf_reset(&ex->extra);
 	a67_buf_reset(&ex->out);
 	clear_exchange(ex);
 	conn->state = CONN_HEAD;

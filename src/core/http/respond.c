@@ -113,6 +113,7 @@ begin(A67HttpConn *conn, int status, const A67HttpField *headers, int64_t length
 		a67_buf_append_fmt(&ex->out, "Date: %s\r\n", date);
 	for (; headers != NULL && headers->name != NULL; headers++)
 		a67_buf_append_fmt(&ex->out, "%s: %s\r\n", headers->name, headers->value);
+	a67_buf_append(&ex->out, ex->extra.data, ex->extra.len);
 	append_framing(conn, status, length);
 	if (!a67_buf_append_str(&ex->out, "\r\n"))
 		return take_back(ex, before);
@@ -129,6 +130,31 @@ complete(A67HttpConn *conn)
 	conn->state = CONN_ANSWER;
 	a67_engine_expire_handle(conn);
 	a67_engine_wake(conn);
+}
+
+int
+a67_http_respond_also(A67HttpConn *conn, const A67HttpField *headers)
+{
+	Exchange *ex = conn->ex;
+	size_t before;
+
+	if (ex == NULL || !ex->head_given || ex->answer != ANSWER_NONE)
+		return -EPROTO;
+	before = ex->extra.len;
+	for (; headers->name != NULL; headers++)
+	{
+		if (!header_is_valid(headers))
+		{
+			ex->extra.len = before;
+			return -EINVAL;
+		}
+		a67_buf_append_fmt(&ex->extra, "%s: %s\r\n", headers->name, headers->value);
+	}
+	if (!ex->extra.failed)
+		return 0;
+	ex->extra.len = before;
+	ex->extra.failed = false;
+	return -ENOBUFS;
 }
 
 int

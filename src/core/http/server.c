@@ -132,6 +132,15 @@ a67_http_server_reconfigure(A67HttpServer *server, const A67HttpConfig *config)
 	return 0;
 }
 
+int
+a67_http_server_set_tls(A67HttpServer *server, struct ssl_ctx_st *tls)
+{
+	if (tls == NULL || server->config.tls == NULL)
+		return -EINVAL;
+	server->config.tls = tls;
+	return 0;
+}
+
 static void
 close_listeners(A67HttpServer *server)
 {

@@ -94,6 +94,11 @@ extern A67HttpServer *a67_http_server_new(const A67HttpConfig *config);
  * Returns 0, -EINVAL or -ENOMEM: then nothing has changed.
  */
 extern int a67_http_server_reconfigure(A67HttpServer *server, const A67HttpConfig *config);
+/*
+ * New connections use this context from now on; those that are there keep theirs. Only on a server that
+ * was made with a context. Borrowed, until another one is set or the server is freed. 0 or -EINVAL.
+ */
+extern int a67_http_server_set_tls(A67HttpServer *server, struct ssl_ctx_st *tls);
 /* Closes everything at once; on_close is called for each connection. Not inside a callback. */
 extern void a67_http_server_free(A67HttpServer *server);
 

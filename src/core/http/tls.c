@@ -43,6 +43,13 @@ new_context(const SSL_METHOD *method)
 	return ctx;
 }
 
+/* A key under a passphrase is refused: there is nobody to ask. */
+static int
+no_passphrase(char *buf, int size, int writing, void *arg)
+{
+	return -1;
+}
+
 struct ssl_ctx_st *
 a67_tls_server_context(const char *cert_file, const char *key_file, char *err, size_t err_size)
 {
@@ -55,6 +62,7 @@ a67_tls_server_context(const char *cert_file, const char *key_file, char *err, s
 	}
 	/* Sessions are resumed by ticket: the server keeps none in memory. */
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
 	if (SSL_CTX_use_certificate_chain_file(ctx, cert_file) != 1)
 		explain(err, err_size, "could not load the certificate file");
 	else if (SSL_CTX_use_PrivateKey_file(ctx, key_file, SSL_FILETYPE_PEM) != 1)
