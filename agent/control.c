@@ -99,6 +99,7 @@ a67_control_init(A67Control *control, const A67ControlSetup *setup, int64_t now_
 	randombytes_buf(&control->seed, sizeof(control->seed));
 	a67_http_client_defaults(&config);
 	config.tls = setup->tls;
+	config.pin = setup->identity->tls_pinned ? setup->identity->tls_pin : NULL;
 	config.max_body = ANSWER_MAX_BYTES;
 	config.total_ms = REQUEST_TOTAL_MS;
 	config.idle_ms = REQUEST_IDLE_MS;

@@ -158,6 +158,7 @@ begin_download(A67Fetch *fetch, const char *path, int64_t now_ms)
 
 	a67_http_client_defaults(&config);
 	config.tls = fetch->source.tls;
+	config.pin = fetch->source.pin;
 	config.max_body = 16384;
 	config.max_stream = (uint64_t) A67_PACKAGE_MAX_BYTES;
 	config.total_ms = DOWNLOAD_TOTAL_MS;

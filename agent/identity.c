@@ -78,13 +78,23 @@ copy_text(json_t *node, const char *name, char *out, size_t size)
 	return true;
 }
 
+/* 32 bytes in base64url. */
+static bool
+copy_key(json_t *node, const char *name, uint8_t key[A67_KEY_BYTES])
+{
+	char text[A67_KEY_TEXT_SIZE];
+	size_t count = 0;
+
+	return copy_text(node, name, text, sizeof(text)) &&
+		   a67_base64url_decode(text, strlen(text), key, A67_KEY_BYTES, &count) &&
+		   count == A67_KEY_BYTES;
+}
+
 /* False leaves the identity unregistered. */
 static bool
 read_node(json_t *node, A67Identity *identity)
 {
-	char key[A67_KEY_TEXT_SIZE];
 	uint8_t id[A67_UUID_BYTES];
-	size_t count = 0;
 	json_int_t port = json_integer_value(json_object_get(node, "port"));
 	json_int_t beat = json_integer_value(json_object_get(node, "heartbeat_ms"));
 
@@ -94,9 +104,11 @@ read_node(json_t *node, A67Identity *identity)
 		!copy_text(node, "node_token", identity->node_token, sizeof(identity->node_token)) ||
 		!copy_text(node, "controller_url", identity->controller_url,
 				   sizeof(identity->controller_url)) ||
-		!copy_text(node, "controller_key", key, sizeof(key)) ||
-		!a67_base64url_decode(key, strlen(key), identity->controller_key, A67_KEY_BYTES, &count) ||
-		count != A67_KEY_BYTES || port < 1 || port > UINT16_MAX || beat < 1 || beat > 86400000)
+		!copy_key(node, "controller_key", identity->controller_key) || port < 1 ||
+		port > UINT16_MAX || beat < 1 || beat > 86400000)
+		return false;
+	identity->tls_pinned = json_object_get(node, "tls_pin") != NULL;
+	if (identity->tls_pinned && !copy_key(node, "tls_pin", identity->tls_pin))
 		return false;
 	identity->port = (uint16_t) port;
 	identity->heartbeat_ms = beat;
@@ -136,14 +148,17 @@ int
 a67_identity_save(const A67StateDir *dir, const A67Identity *identity, A67Why *why)
 {
 	char key[A67_KEY_TEXT_SIZE];
+	char pin[A67_KEY_TEXT_SIZE];
 	json_t *node;
 	char *text;
 	int err;
 
 	(void) a67_base64url_encode(identity->controller_key, A67_KEY_BYTES, key, sizeof(key));
-	node = json_pack("{s:s,s:s,s:s,s:s,s:s,s:I,s:i}", "node_id", identity->node_id, "name",
+	(void) a67_base64url_encode(identity->tls_pin, A67_KEY_BYTES, pin, sizeof(pin));
+	node = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s*,s:I,s:i}", "node_id", identity->node_id, "name",
 					 identity->name, "node_token", identity->node_token, "controller_url",
-					 identity->controller_url, "controller_key", key, "heartbeat_ms",
+					 identity->controller_url, "controller_key", key, "tls_pin",
+					 identity->tls_pinned ? pin : NULL, "heartbeat_ms",
 					 (json_int_t) identity->heartbeat_ms, "port", (int) identity->port);
 	text = node != NULL ? json_dumps(node, JSON_INDENT(1)) : NULL;
 	json_decref(node);

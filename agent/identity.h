@@ -28,8 +28,10 @@ typedef struct A67Identity
 	char node_token[A67_NODE_TOKEN_SIZE];
 	uint8_t controller_key[A67_KEY_BYTES];
 	char controller_url[A67_URL_SIZE];
-	int64_t heartbeat_ms; /* as the controller wants it */
-	uint16_t port;		  /* under which the controller knows us */
+	bool tls_pinned;				/* its server has tls_pin, else a certificate of a CA */
+	uint8_t tls_pin[A67_KEY_BYTES]; /* SHA-256 of the server's public key */
+	int64_t heartbeat_ms;			/* as the controller wants it */
+	uint16_t port;					/* under which the controller knows us */
 } A67Identity;
 
 /*

@@ -83,19 +83,30 @@ prepare_join(Agent *agent, A67Why *why)
 {
 	A67Identity *identity = &agent->identity;
 	A67HttpUrl url;
-	uint8_t key[A67_KEY_BYTES];
-	int err = a67_join_token_parse(agent->options.token, key, why);
+	A67JoinKeys keys;
+	bool changed;
+	int err = a67_join_token_parse(agent->options.token, &keys, why);
 
 	if (err != 0)
 		return err;
 	if (a67_http_url_parse(agent->options.url, &url) != 0)
 		return a67_why(why, -EINVAL, "\"%s\" is not an http or https URL", agent->options.url);
-	if (identity->registered && memcmp(key, identity->controller_key, sizeof(key)) != 0)
+	if (keys.pinned && !url.tls)
+		return a67_why(why, -EINVAL,
+					   "this join token is for a controller with TLS: its URL begins with "
+					   "\"https://\"");
+	if (identity->registered &&
+		memcmp(keys.controller, identity->controller_key, sizeof(keys.controller)) != 0)
 		return a67_why(why, -EEXIST,
 					   "this state directory belongs to a node of another controller: use another "
 					   "--state-dir, or remove it");
-	memcpy(identity->controller_key, key, sizeof(key));
-	if (strcmp(identity->controller_url, agent->options.url) == 0)
+	changed = strcmp(identity->controller_url, agent->options.url) != 0 ||
+			  identity->tls_pinned != keys.pinned ||
+			  memcmp(identity->tls_pin, keys.tls_pin, sizeof(keys.tls_pin)) != 0;
+	memcpy(identity->controller_key, keys.controller, sizeof(keys.controller));
+	memcpy(identity->tls_pin, keys.tls_pin, sizeof(keys.tls_pin));
+	identity->tls_pinned = keys.pinned;
+	if (!changed)
 		return 0;
 	(void) snprintf(identity->controller_url, sizeof(identity->controller_url), "%s",
 					agent->options.url);

@@ -114,9 +114,9 @@ set_log_level(A67Options *options, const char *value, A67Why *why)
 static int
 set_stop_apps(A67Options *options, const char *value, A67Why *why)
 {
-	if (value != NULL && strcmp(value, "1") != 0 && strcmp(value, "0") != 0)
+	if (strcmp(value, "1") != 0 && strcmp(value, "0") != 0)
 		return a67_why(why, -EINVAL, "A67_STOP_APPS is 0 or 1, not \"%s\"", value);
-	options->stop_apps = value == NULL || value[0] == '1';
+	options->stop_apps = value[0] == '1';
 	return 0;
 }
 
@@ -204,7 +204,7 @@ parse_flag(A67Options *options, char **argv, int argc, int *at, A67Why *why)
 		if (flag->alone && word[name_len] == '=')
 			return a67_why(why, -EINVAL, "%s takes no value", flag->name);
 		if (flag->alone)
-			return apply(flag, options, NULL, why);
+			return apply(flag, options, "1", why);
 		if (word[name_len] == '=')
 			return apply(flag, options, word + name_len + 1, why);
 		if (*at + 1 >= argc)

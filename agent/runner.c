@@ -292,6 +292,7 @@ begin_fetch(A67Supervisor *supervisor, A67Replica *replica, int64_t now_ms)
 	a67_replica_root_name(replica, name);
 	source.controller_url = supervisor->identity->controller_url;
 	source.node_token = supervisor->identity->node_token;
+	source.pin = supervisor->identity->tls_pinned ? supervisor->identity->tls_pin : NULL;
 	replica->fetch = a67_fetch_new(&source, replica->desired, name, now_ms);
 	replica->due_ms = replica->fetch != NULL ? A67_NEVER : a67_deadline_in(now_ms, 1000);
 }

@@ -152,10 +152,11 @@ delete_replica(const Call *call)
 {
 	A67Why why;
 	A67Replica *replica = NULL;
-	int64_t generation = 0;
+	int64_t generation = A67_GENERATION_ANY;
 	int err;
 
-	if (number_param(call, "generation", &generation) != 0)
+	/* Without a generation: whatever it is. So the controller ends replicas it knows nothing of. */
+	if (number_param(call, "generation", &generation) == -EINVAL)
 	{
 		(void) a67_http_respond_error(call->conn, 400, NULL,
 									  "parameter \"generation\" must be an integer from 0");

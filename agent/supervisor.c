@@ -253,6 +253,8 @@ a67_supervisor_delete(A67Supervisor *supervisor, const char *id, int64_t generat
 
 	if (replica == NULL)
 		return a67_why(why, -ENOENT, "no replica \"%s\" on this node", id);
+	if (generation == A67_GENERATION_ANY)
+		generation = replica->generation;
 	if (generation < replica->generation)
 		return a67_why(why, -ESTALE, "generation %lld is older than %lld", (long long) generation,
 					   (long long) replica->generation);
@@ -374,12 +376,12 @@ a67_supervisor_prepare(A67Supervisor *supervisor, A67PollSet *set, int64_t now_m
 void
 a67_supervisor_step(A67Supervisor *supervisor, const A67PollSet *set, int64_t now_ms)
 {
-	uint64_t before = supervisor->version;
-
 	for (size_t i = 0; i < supervisor->count; i++)
 		a67_runner_step(supervisor, supervisor->replicas[i], set, now_ms);
-	if (supervisor->version != before)
+	/* Replicas also end between the steps: by a command, or when their process is reaped. */
+	if (supervisor->version != supervisor->cleaned_version)
 	{
+		supervisor->cleaned_version = supervisor->version;
 		a67_cache_prune(supervisor->dir, digest_used, supervisor);
 		supervisor->trash_left = true;
 		supervisor->upkeep_ms =

@@ -24,7 +24,8 @@ typedef struct A67Supervisor
 	struct ssl_ctx_st *tls; /* for downloads; NULL for http */
 	A67Replica *replicas[A67_TABLE_MAX];
 	size_t count;
-	uint64_t version; /* grows at each change of a replica */
+	uint64_t version;		  /* grows at each change of a replica */
+	uint64_t cleaned_version; /* of the last look for what can go to the trash */
 	uint64_t seed;
 	bool halting;	   /* the agent ends and takes the applications along */
 	int64_t upkeep_ms; /* logs, trash, unsaved files */
@@ -47,6 +48,8 @@ A67Replica *a67_supervisor_find(A67Supervisor *supervisor, const char *id);
  */
 int a67_supervisor_put(A67Supervisor *supervisor, const char *id, A67Desired *desired,
 					   A67Replica **out, A67Why *why);
+
+#define A67_GENERATION_ANY INT64_C(-1)
 
 /* 0 with *out (state stopped: nothing is left of it), or -ENOENT, -ESTALE, -ENOSPC. */
 int a67_supervisor_delete(A67Supervisor *supervisor, const char *id, int64_t generation,

@@ -18,26 +18,38 @@
 
 static const char *const join_prefix = "a67j.";
 
-int
-a67_join_token_parse(const char *token, uint8_t controller_key[A67_KEY_BYTES], A67Why *why)
+/* Reads the 32 bytes of one part, which ends at a dot or at the end; *text moves behind the part. */
+static bool
+read_part(const char **text, uint8_t bytes[A67_KEY_BYTES])
 {
-	const char *secret = token + strlen(join_prefix);
-	const char *dot;
-	uint8_t scratch[A67_KEY_BYTES];
+	size_t len = strcspn(*text, ".");
 	size_t count = 0;
+	bool good =
+		a67_base64url_decode(*text, len, bytes, A67_KEY_BYTES, &count) && count == A67_KEY_BYTES;
+
+	*text += len;
+	return good;
+}
+
+int
+a67_join_token_parse(const char *token, A67JoinKeys *keys, A67Why *why)
+{
+	const char *at = token + strlen(join_prefix);
+	uint8_t secret[A67_KEY_BYTES];
 	bool good;
 
+	memset(keys, 0, sizeof(*keys));
 	if (strncmp(token, join_prefix, strlen(join_prefix)) != 0)
 		return a67_why(why, -EINVAL, "the join token does not begin with \"%s\"", join_prefix);
-	dot = strchr(secret, '.');
-	good =
-		dot != NULL &&
-		a67_base64url_decode(secret, (size_t) (dot - secret), scratch, sizeof(scratch), &count) &&
-		count == sizeof(scratch);
-	sodium_memzero(scratch, sizeof(scratch));
-	if (!good ||
-		!a67_base64url_decode(dot + 1, strlen(dot + 1), controller_key, A67_KEY_BYTES, &count) ||
-		count != A67_KEY_BYTES)
+	good = read_part(&at, secret) && *at++ == '.' && read_part(&at, keys->controller);
+	sodium_memzero(secret, sizeof(secret));
+	if (good && *at == '.')
+	{
+		at++;
+		keys->pinned = true;
+		good = read_part(&at, keys->tls_pin);
+	}
+	if (!good || *at != '\0')
 		return a67_why(why, -EINVAL, "the join token is damaged: is it complete?");
 	return 0;
 }

@@ -22,8 +22,16 @@
 #define A67_REPLAY_MAX		 4096 /* commands remembered at once: 34 a second for ever */
 #define A67_BEARER_MAX_BYTES 4096
 
-/* Takes the controller's key out of "a67j.<secret>.<key>".  0 or -EINVAL. */
-int a67_join_token_parse(const char *token, uint8_t controller_key[A67_KEY_BYTES], A67Why *why);
+/* What a join token says about the controller. */
+typedef struct A67JoinKeys
+{
+	uint8_t controller[A67_KEY_BYTES]; /* signs commands */
+	bool pinned;					   /* its server is known by tls_pin, not by a CA */
+	uint8_t tls_pin[A67_KEY_BYTES];	   /* SHA-256 of the server's public key */
+} A67JoinKeys;
+
+/* Reads "a67j.<secret>.<key>" or "a67j.<secret>.<key>.<pin>".  0 or -EINVAL. */
+int a67_join_token_parse(const char *token, A67JoinKeys *keys, A67Why *why);
 
 /* Reads iat and exp of a JWT without judging it (our own node token).  False when it is no JWT. */
 bool a67_jwt_times(const char *token, int64_t *iat_s, int64_t *exp_s);

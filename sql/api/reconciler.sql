@@ -375,8 +375,10 @@ BEGIN
     ELSIF r.desired_state = 'running' AND (status BETWEEN 400 AND 499 AND status NOT IN (408, 429) OR r.attempts >= 2) THEN
         PERFORM a67_internal._replica_fail(r.replica_id, now, failure);
     ELSE
+        -- 409 to a stop: the node knows a later generation than this database, which was restored; outbid it.
         UPDATE a67_internal.replica t
         SET attempts = t.attempts + 1, error = failure,
+            generation = t.generation + CASE status WHEN 409 THEN 1000000 ELSE 0 END,
             next_push_at = _command_record.now + make_interval(secs => a67_internal._backoff_ms(t.attempts + 1, 500, 60000,
                 hashtextextended(t.replica_id::text, t.epoch)) / 1000.0)
         WHERE t.replica_id = r.replica_id;

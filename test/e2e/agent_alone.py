@@ -62,7 +62,7 @@ class AgentAlone:
 
     def __init__(self, **knobs):
         self.controller = FakeController(**knobs)
-        self.folder = Path(tempfile.mkdtemp(prefix="a67-agent-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="a67-agent-", dir=os.environ.get("A67_RUN")))
         self.state = self.folder / "state"
         self.log = self.folder / "agent.log"
         self.popen = None

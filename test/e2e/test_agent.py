@@ -296,7 +296,8 @@ def test_command_is_obeyed_once(shared):
     ("GET", "/", 404), ("GET", "/v1", 404), ("GET", "/v1/replicas/", 404), ("POST", "/v1/replicas", 405),
     ("PUT", "/v1/replicas/not-an-id", 404), ("DELETE", "/health", 405),
     ("GET", "/v1/replicas/{id}/logs", 404), ("DELETE", "/v1/replicas/{id}?generation=1", 404),
-    ("DELETE", "/v1/replicas/{id}", 400), ("DELETE", "/v1/replicas/{id}?generation=-1", 400)])
+    ("DELETE", "/v1/replicas/{id}", 404), ("DELETE", "/v1/replicas/{id}?generation=-1", 400),
+    ("DELETE", "/v1/replicas/{id}?generation=", 400), ("GET", "/v1/replicas/{id}/logs?tail=all", 400)])
 def test_unknown_things(shared, method, path, status):
     assert shared.commands.send(method, path.replace("{id}", new_id())).status == status
 
@@ -385,6 +386,14 @@ def test_deleted_generation_never_comes_back(shared):
     wait_until("gone", lambda: shared.processes(replica), until=lambda left: not left)
     assert shared.deploy(replica, generation=7) == replica
     shared.commands.delete(replica, 8)
+
+
+def test_delete_without_a_generation_means_any(shared):
+    replica = shared.deploy(generation=9)
+    assert shared.commands.send("DELETE", f"/v1/replicas/{replica}").status == 202
+    wait_until("gone", lambda: shared.commands.send("DELETE", f"/v1/replicas/{replica}").status,
+               until=lambda status: status == 204)
+    assert shared.commands.put(replica, desired(shared.app, 9)).status == 409
 
 
 def test_worker_runs_without_a_port_check(shared):

@@ -3,7 +3,7 @@
 \pset format unaligned
 \pset tuples_only true
 BEGIN;
-SELECT plan(56);
+SELECT plan(57);
 
 -- The clock is the test's own; it starts now.
 CREATE FUNCTION pg_temp.t(after interval) RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now() + after';
@@ -102,10 +102,13 @@ SELECT is((SELECT count(*) FROM a67.endpoint WHERE deployment = 'shop'), 3::bigi
 UPDATE a67_internal.node_observed o SET status = 'ready' FROM victim v WHERE o.node_id = v.node_id;
 SELECT is(pg_temp.plan_at('50 s'), 1::bigint, 'back: one command');
 SELECT ok((SELECT method = 'DELETE' AND url LIKE '%?generation=2' FROM work WHERE NOT done), 'to stop the surplus copy');
-SELECT is(pg_temp.answer('51 s', 'DELETE', 202), 1, 'stopping');
+SELECT pg_temp.answer('50 s', 'DELETE', 409) \g /dev/null
+SELECT pg_temp.plan_at('52 s') \g /dev/null
+SELECT ok((SELECT url LIKE '%?generation=1000002' FROM work WHERE NOT done), 'a node that knows a later generation is outbid');
+SELECT is(pg_temp.answer('52 s', 'DELETE', 202), 1, 'stopping');
 SELECT is((SELECT state FROM a67.replica r JOIN victim v USING (replica_id)), 'stopping', 'shown as such');
-SELECT is(pg_temp.plan_at('54 s'), 1::bigint, 'asked again');
-SELECT is(pg_temp.answer('55 s', 'DELETE', 204), 1, 'nothing left');
+SELECT is(pg_temp.plan_at('55 s'), 1::bigint, 'asked again');
+SELECT is(pg_temp.answer('56 s', 'DELETE', 204), 1, 'nothing left');
 SELECT is_empty($$SELECT FROM a67.replica JOIN victim v USING (replica_id)$$, 'then its row goes');
 
 -- The agent lost a replica
