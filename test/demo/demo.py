@@ -33,6 +33,7 @@ SETTINGS = {
     "a67.monitor_interval": "500ms",
     "a67.reconcile_interval": "500ms",
     "log_min_messages": "warning",
+    "a67.rate_limits": None,  # the defaults, as an operator has them
 }
 
 
