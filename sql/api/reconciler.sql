@@ -109,6 +109,8 @@ CREATE OR REPLACE FUNCTION a67_internal._reconciler_give_up(now timestamptz) RET
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
+DECLARE
+    forgotten bigint;
 BEGIN
     -- A new command of the owner clears the count of failures.
     UPDATE a67_internal.deployment d
@@ -129,6 +131,14 @@ BEGIN
     -- A removed node confirms nothing any more; its agent stops everything when it is told so.
     DELETE FROM a67_internal.replica r USING a67_internal.node n
     WHERE n.node_id = r.node_id AND n.desired_state = 'removed' AND r.desired_state = 'stopped';
+    -- A dead node does not hold up the removal of a deployment. Should it return, it must report to SQL, which finds
+    -- what it still runs to be strays.
+    WITH gone AS (
+        DELETE FROM a67_internal.replica r USING a67_internal.deployment d, a67_internal.node_observed o
+        WHERE d.deployment_id = r.deployment_id AND d.desired_state = 'removed' AND r.desired_state = 'stopped'
+          AND o.node_id = r.node_id AND o.status = 'failed'
+        RETURNING r.node_id)
+    SELECT count(a67_internal._live_forget(g.node_id)) FROM (SELECT DISTINCT node_id FROM gone) g INTO forgotten;
 END
 $$;
 

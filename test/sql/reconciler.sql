@@ -3,7 +3,7 @@
 \pset format unaligned
 \pset tuples_only true
 BEGIN;
-SELECT plan(57);
+SELECT plan(59);
 
 -- The clock is the test's own; it starts now.
 CREATE FUNCTION pg_temp.t(after interval) RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now() + after';
@@ -177,6 +177,21 @@ SELECT pg_temp.answer('4 h', 'DELETE', 204) \g /dev/null
 SELECT pg_temp.plan_at('4 h 1 min') \g /dev/null
 SELECT is(pg_temp.status('shop'), NULL, 'gone');
 SELECT is(pg_temp.create('shop', 1) ->> 'status', 'pending', 'its name is free');
+
+-- A dead node does not hold up a removal; what it still runs when it returns is a stray
+SELECT pg_temp.plan_at('5 h') \g /dev/null
+SELECT pg_temp.answer('5 h', 'PUT', 202) \g /dev/null
+SELECT pg_temp.report('running');
+CREATE TEMP TABLE left_over AS SELECT replica_id, node_id FROM a67.replica WHERE deployment = 'shop';
+UPDATE a67_internal.node_observed o SET status = 'failed' FROM left_over l WHERE o.node_id = l.node_id;
+SELECT a67.deployment_remove('shop') \g /dev/null
+SELECT pg_temp.plan_at('5 h 1 min') \g /dev/null
+SELECT is(pg_temp.status('shop'), NULL, 'removed though its node is dead');
+UPDATE a67_internal.node_observed o SET status = 'ready' FROM left_over l WHERE o.node_id = l.node_id;
+SELECT a67_internal._replica_observe(n, jsonb_build_array(jsonb_build_object('id', l.replica_id, 'generation', 1, 'state', 'running')))
+FROM a67_internal.node n JOIN left_over l USING (node_id);
+SELECT is((SELECT method || ' ' || split_part(key, ' ', 1) FROM a67_internal._reconciler_plan(pg_temp.t('5 h 2 min'))), 'DELETE stray',
+    'back, it is told to stop it');
 
 SELECT * FROM finish();
 ROLLBACK;
