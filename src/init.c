@@ -16,6 +16,7 @@
 #include "platform/settings.h"
 #include "platform/shmem.h"
 #include "registry/live.h"
+#include "registry/rate.h"
 #include "worker.h"
 #include "workers.h"
 
@@ -34,6 +35,7 @@ static const A67WorkerDef *const workers[] = {
 static const A67ShmemArea *const areas[] = {
 	&a67_keyring_area,
 	&a67_live_area,
+	&a67_rate_area,
 };
 
 void

@@ -11,6 +11,7 @@
 #include "listener/answer.h"
 
 #include "common/jsonapi.h"
+#include "listener/gzip.h"
 #include "listener/status.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -21,6 +22,7 @@
 
 #define HEADER_NAME_MAX	 64
 #define HEADER_VALUE_MAX 4096
+#define COMPRESS_MIN	 1024 /* bytes: less is not worth the time */
 
 static const char *const allowed_headers[] = {
 	"cache-control",
@@ -186,6 +188,9 @@ a67_answer_error(A67AnswerHead *head, const ErrorData *error, bool anonymous)
 	head->content_length = -1;
 	head->nfields = 0;
 	add_field(head, "Content-Type", A67_TYPE_JSON);
+	/* The one error of a method: GET of a function that POST could call. */
+	if (head->status == 405)
+		add_field(head, "Allow", "POST, OPTIONS");
 	if (a67_status_is_retryable(sqlstate))
 		add_field(head, "Retry-After", "1");
 
@@ -234,11 +239,50 @@ a67_answer_piece(A67Exchange *exchange, const char *data, Size len, bool flush)
 	}
 }
 
-void
-a67_answer_send(A67Exchange *exchange, A67AnswerHead *head, const char *body, Size len)
+static const char *
+find_field(const A67AnswerHead *head, const char *name)
 {
-	head->content_length = (int64) len;
+	for (int i = 0; i < head->nfields; i++)
+		if (pg_strcasecmp(head->fields[i].name, name) == 0)
+			return head->fields[i].value;
+	return NULL;
+}
+
+/* Whether the body depends on what the client accepts: long JSON that nobody has given a tag. */
+static bool
+may_compress(const A67AnswerHead *head, const A67AnswerBody *body)
+{
+	const char *type = find_field(head, "Content-Type");
+
+	return body->len >= COMPRESS_MIN && type != NULL &&
+		   pg_strncasecmp(type, "application/json", strlen("application/json")) == 0 &&
+		   find_field(head, "ETag") == NULL && head->nfields + 2 <= A67_WIRE_HEADERS;
+}
+
+void
+a67_answer_compress(A67AnswerHead *head, A67AnswerBody *body, bool gzip)
+{
+	A67AnswerBody small;
+
+	if (!may_compress(head, body))
+		return;
+	add_field(head, "Vary", "Accept-Encoding");
+	if (!gzip)
+		return;
+	small.data = a67_gzip(body->data, body->len, &small.len);
+	if (small.data == NULL)
+		return;
+	add_field(head, "Content-Encoding", "gzip");
+	*body = small;
+}
+
+void
+a67_answer_send(A67Exchange *exchange, A67AnswerHead *head, const A67AnswerBody *body,
+				bool head_only)
+{
+	head->content_length = (int64) body->len;
 	a67_answer_begin(exchange, head);
-	a67_answer_piece(exchange, body, len, false);
+	if (!head_only)
+		a67_answer_piece(exchange, body->data, body->len, false);
 	a67_exchange_send(exchange, A67_FRAME_END, NULL, 0, true);
 }

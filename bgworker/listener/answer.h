@@ -23,8 +23,22 @@ extern void a67_answer_head(A67AnswerHead *head, int success, const char *type);
 /* Fills head for an error and returns its JSON body; outside of any transaction. */
 extern char *a67_answer_error(A67AnswerHead *head, const ErrorData *error, bool anonymous);
 
-/* Sends a whole answer; body is UTF-8. Sets the content length. */
-extern void a67_answer_send(A67Exchange *exchange, A67AnswerHead *head, const char *body, Size len);
+/* A whole answer's body. */
+typedef struct A67AnswerBody
+{
+	char *data; /* UTF-8, unless it is compressed */
+	Size len;
+} A67AnswerBody;
+
+/*
+ * Compresses a JSON body that is long enough for that, and says so in the head, when the client takes it
+ * (gzip). The new body is allocated in the current context.
+ */
+extern void a67_answer_compress(A67AnswerHead *head, A67AnswerBody *body, bool gzip);
+
+/* Sends a whole answer. Sets the content length. head_only: the body is only measured (HEAD). */
+extern void a67_answer_send(A67Exchange *exchange, A67AnswerHead *head, const A67AnswerBody *body,
+							bool head_only);
 
 /* The same in steps, for a body that is made while it is sent; flush: do not let it gather. */
 extern void a67_answer_begin(A67Exchange *exchange, const A67AnswerHead *head);

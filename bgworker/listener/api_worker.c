@@ -2,10 +2,10 @@
  * api_worker.c: the process that calls functions of schema a67 on behalf of HTTP requests.
  *
  * Its session user is a67_authenticator, which owns nothing; each call runs in one transaction under the
- * role of the request's token, as PostgREST does it: SET LOCAL ROLE, request.* settings, the call,
- * response.* read back, COMMIT, then the answer, then a session like new. An error becomes an answer;
+ * role of the request's token, as PostgREST does it: SET LOCAL ROLE, request.* settings, the check that
+ * comes before, the call, response.* read back, COMMIT, then the answer, then a session like new. An error becomes an answer;
  * only FATAL, or a failure outside of a call, ends the process, and the listener starts another.
- * Nothing is answered before COMMIT except streamed octets, whose truncation the client can see.
+ * What fails for want of rights, or of a good token, is put on record before it is answered. Nothing is answered before COMMIT except streamed octets, whose truncation the client can see.
  *
  * Query cancels come from the statement timer and from the listener when a client leaves. They are held
  * back everywhere but in run_call, so a late one cannot hit the wrong place.
@@ -18,31 +18,26 @@
 #include "listener/listener.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
-#include "commands/async.h"
-#include "commands/prepare.h"
-#include "commands/sequence.h"
 #include "executor/spi.h"
 #include "listener/answer.h"
 #include "listener/call.h"
 #include "listener/exchange.h"
+#include "listener/session.h"
 #include "listener/status.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "platform/errors.h"
 #include "platform/settings.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 
-#define SESSION_ROLE	 "a67_authenticator"
 #define BODY_FIRST_ALLOC 8192
 #define BODY_ALLOC_MAX	 ((int64_t) 512 * 1024 * 1024) /* trusted to an announcement */
 
@@ -54,6 +49,8 @@ typedef struct ApiWorker
 	StringInfoData body; /* VARHDRSZ spare bytes, then the body */
 	bool body_whole;	 /* LAST or ABORT has been taken */
 	bool head_sent;		 /* a streamed answer has begun */
+	bool head_only;		 /* HEAD: no body is sent */
+	bool denied;		 /* the call was refused for want of rights or of a good token */
 } ApiWorker;
 
 /* An answer that is sent after COMMIT. */
@@ -61,76 +58,8 @@ typedef struct Answer
 {
 	bool streamed; /* begun already: only its end is left */
 	A67AnswerHead head;
-	char *body;
-	Size len;
+	A67AnswerBody body;
 } Answer;
-
-/* ---- settings of session and call ------------------------------------------------------------- */
-
-/* A value that RESET ALL comes back to. */
-static void
-set_for_session(const char *name, const char *value)
-{
-	SetConfigOption(name, value, PGC_USERSET, PGC_S_OVERRIDE);
-}
-
-static void
-set_for_call(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
-							 false);
-}
-
-static void
-prepare_session(void)
-{
-	StartTransactionCommand();
-	set_for_session("client_encoding", "UTF8");
-	set_for_session("timezone", "UTC");
-	set_for_session("search_path", "pg_catalog, " A67_API_SCHEMA ", pg_temp");
-	CommitTransactionCommand();
-	pgstat_report_activity(STATE_IDLE, NULL);
-}
-
-static const char *
-server_text(const char *utf8)
-{
-	return pg_any_to_server(utf8, (int) strlen(utf8), PG_UTF8);
-}
-
-static void
-enter_role(const A67Call *call)
-{
-	set_for_call("role", call->role);
-	if (superuser())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("role \"%s\" is a superuser and cannot serve requests", call->role)));
-	set_for_call("request.jwt.claims", server_text(call->claims));
-	set_for_call("request.method", call->method);
-	set_for_call("request.path", server_text(call->path));
-	set_for_call("request.headers", server_text(call->headers));
-	set_for_call("request.id", call->request_id);
-}
-
-/* What DISCARD ALL would do, except for plans, which hold nothing of the caller. */
-static void
-reset_session(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PortalHashTableDeleteAll();
-	SetConfigOption("role", "none", PGC_USERSET, PGC_S_SESSION);
-	ResetAllOptions();
-	DropAllPreparedStatements();
-	Async_UnlistenAll();
-	LockReleaseAll(USER_LOCKMETHOD, true);
-	ResetTempTableNamespace();
-	ResetSequenceCaches();
-	CommitTransactionCommand();
-	pgstat_report_stat(false);
-	pgstat_report_activity(STATE_IDLE, NULL);
-}
 
 /* ---- taking a request -------------------------------------------------------------------------- */
 
@@ -147,6 +76,7 @@ keep_call(A67Call *call)
 	call->path = pstrdup(call->path);
 	call->headers = pstrdup(call->headers);
 	call->request_id = pstrdup(call->request_id);
+	call->address = pstrdup(call->address);
 }
 
 /* Waits for the next message that belongs to the body. True at its end; *aborted tells which end. */
@@ -236,8 +166,8 @@ run_value(ApiWorker *worker, A67Target *target, Answer *answer)
 	if (success == 0)
 		success = is_void ? 204 : 200;
 	answer_head(worker, answer, success, is_void ? NULL : A67_TYPE_JSON);
-	answer->body = MemoryContextStrdup(worker->request, "null");
-	answer->len = is_void ? 0 : strlen(answer->body);
+	answer->body.data = MemoryContextStrdup(worker->request, "null");
+	answer->body.len = is_void ? 0 : strlen(answer->body.data);
 	if (!is_void && SPI_processed > 0)
 		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
@@ -245,9 +175,9 @@ run_value(ApiWorker *worker, A67Target *target, Answer *answer)
 		text *json = DatumGetTextPP(value);
 		char *utf8 = pg_server_to_client(VARDATA_ANY(json), (int) VARSIZE_ANY_EXHDR(json));
 
-		answer->len = utf8 == VARDATA_ANY(json) ? VARSIZE_ANY_EXHDR(json) : strlen(utf8);
-		answer->body = MemoryContextAlloc(worker->request, answer->len + 1);
-		memcpy(answer->body, utf8, answer->len);
+		answer->body.len = utf8 == VARDATA_ANY(json) ? VARSIZE_ANY_EXHDR(json) : strlen(utf8);
+		answer->body.data = MemoryContextAlloc(worker->request, answer->body.len + 1);
+		memcpy(answer->body.data, utf8, answer->body.len);
 	}
 }
 
@@ -287,13 +217,20 @@ run_octets(ApiWorker *worker, A67Target *target, Answer *answer)
 			a67_answer_begin(&worker->exchange, &answer->head);
 			worker->head_sent = true;
 		}
-		if (SPI_processed == 0)
+		if (SPI_processed == 0 || worker->head_only)
 			break;
 		send_row(worker);
 		SPI_freetuptable(SPI_tuptable);
 	}
 	SPI_cursor_close(portal);
 	answer->streamed = true;
+}
+
+/* What is safe by the rules of HTTP changes no data, whatever its function would like. */
+static bool
+reads_only(const A67Call *call)
+{
+	return strcmp(call->method, "GET") == 0 || strcmp(call->method, "HEAD") == 0;
 }
 
 static void
@@ -307,9 +244,11 @@ run_call(ApiWorker *worker, Answer *answer)
 						   psprintf("%s %s", worker->call.method, worker->call.path));
 	start_timer(&worker->call);
 	StartTransactionCommand();
+	if (reads_only(&worker->call))
+		XactReadOnly = true;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
-	enter_role(&worker->call);
+	a67_session_enter(&worker->call);
 	a67_call_resolve(&worker->call, &worker->body, &target);
 	if (target.returns == A67_RETURNS_OCTETS)
 		run_octets(worker, &target, answer);
@@ -355,8 +294,10 @@ recover(ApiWorker *worker, Answer *answer)
 	MemoryContextSwitchTo(worker->request);
 	skip_body(worker);
 	memset(answer, 0, sizeof(*answer));
-	answer->body = a67_answer_error(&answer->head, error, worker->call.anonymous);
-	answer->len = strlen(answer->body);
+	answer->body.data = a67_answer_error(&answer->head, error, worker->call.anonymous);
+	answer->body.len = strlen(answer->body.data);
+	worker->denied = error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE ||
+					 error->sqlerrcode == A67_ERRCODE_UNAUTHORIZED;
 }
 
 static void
@@ -396,6 +337,7 @@ static void
 serve(ApiWorker *worker, const void *message, Size len)
 {
 	Answer answer = {0};
+	bool wanted;
 
 	MemoryContextSwitchTo(worker->request);
 	if (!a67_wire_get_call(message, len, &worker->call))
@@ -403,17 +345,25 @@ serve(ApiWorker *worker, const void *message, Size len)
 	keep_call(&worker->call);
 	worker->body_whole = !worker->call.has_body;
 	worker->head_sent = false;
+	worker->head_only = strcmp(worker->call.method, "HEAD") == 0;
+	worker->denied = worker->call.note;
 	/* A cancel meant for the call before has been delivered by now. */
 	QueryCancelPending = false;
 
-	if (!perform(worker, &answer) || answer.streamed)
+	wanted = !worker->call.note && perform(worker, &answer);
+	if (worker->denied)
+		a67_session_record_refusal(&worker->call);
+	if (!wanted || answer.streamed)
 		a67_exchange_send(&worker->exchange, A67_FRAME_END, NULL, 0, true);
 	else if (worker->head_sent)
 		a67_exchange_send(&worker->exchange, A67_FRAME_BROKEN, NULL, 0, true);
 	else
-		a67_answer_send(&worker->exchange, &answer.head, answer.body, answer.len);
+	{
+		a67_answer_compress(&answer.head, &answer.body, worker->call.gzip);
+		a67_answer_send(&worker->exchange, &answer.head, &answer.body, worker->head_only);
+	}
 	QueryCancelPending = false;
-	reset_session();
+	a67_session_reset();
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(worker->request);
 }
@@ -430,10 +380,10 @@ a67_api_worker_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	if (!a67_exchange_open(&worker.exchange, DatumGetUInt32(arg)))
 		proc_exit(0);
-	BackgroundWorkerInitializeConnection(a67_database, SESSION_ROLE, 0);
+	BackgroundWorkerInitializeConnection(a67_database, A67_SESSION_ROLE, 0);
 	worker.request = AllocSetContextCreate(TopMemoryContext, "request", ALLOCSET_DEFAULT_SIZES);
 	HOLD_CANCEL_INTERRUPTS();
-	prepare_session();
+	a67_session_prepare();
 	a67_exchange_send(&worker.exchange, A67_FRAME_READY, NULL, 0, true);
 	for (;;)
 	{

@@ -20,13 +20,6 @@ role_is_served(const char *role)
 	return false;
 }
 
-static A67Caller
-refuse(A67JwtClaims *claims, const char *why)
-{
-	claims->refusal = why;
-	return A67_CALLER_REFUSED;
-}
-
 static int
 count_headers(const A67HttpHead *head, const char *name)
 {
@@ -38,26 +31,47 @@ count_headers(const A67HttpHead *head, const char *name)
 }
 
 A67Caller
-a67_caller(const A67HttpHead *head, const A67Keyring *keys, int64_t now_s, A67JwtClaims *claims)
+a67_bearer(const A67HttpHead *head, A67HttpStr *token, const char **why)
 {
 	static const char scheme[] = "Bearer ";
 	const A67HttpStr *value = a67_http_header(head, "Authorization");
-	const A67JwtCheck check = {keys, A67_JWT_AUDIENCE, now_s};
 	size_t skip = sizeof(scheme) - 1;
 
 	if (value == NULL)
 		return A67_CALLER_ANONYMOUS;
 	if (count_headers(head, "Authorization") > 1)
-		return refuse(claims, "more than one Authorization header");
+	{
+		*why = "more than one Authorization header";
+		return A67_CALLER_REFUSED;
+	}
 	if (value->len <= skip || strncasecmp(value->at, scheme, skip) != 0)
-		return refuse(claims, "Authorization is not a bearer token");
-	if (keys->count == 0)
-		return A67_CALLER_UNKNOWN;
+	{
+		*why = "Authorization is not a bearer token";
+		return A67_CALLER_REFUSED;
+	}
 	while (skip < value->len && value->at[skip] == ' ')
 		skip++;
-	if (!a67_jwt_verify_hs256(value->at + skip, value->len - skip, &check, claims))
+	*token = (A67HttpStr){value->at + skip, value->len - skip};
+	return A67_CALLER_TOKEN;
+}
+
+A67Caller
+a67_caller(const A67HttpHead *head, const A67Keyring *keys, int64_t now_s, A67JwtClaims *claims)
+{
+	const A67JwtCheck check = {keys, A67_JWT_AUDIENCE, now_s};
+	A67HttpStr token = {0};
+	A67Caller caller = a67_bearer(head, &token, &claims->refusal);
+
+	if (caller != A67_CALLER_TOKEN)
+		return caller;
+	if (keys->count == 0)
+		return A67_CALLER_UNKNOWN;
+	if (!a67_jwt_verify_hs256(token.at, token.len, &check, claims))
 		return A67_CALLER_REFUSED;
 	if (!role_is_served(claims->role))
-		return refuse(claims, "token is for a role that is not served");
+	{
+		claims->refusal = "token is for a role that is not served";
+		return A67_CALLER_REFUSED;
+	}
 	return A67_CALLER_TOKEN;
 }

@@ -18,6 +18,12 @@ typedef enum A67Caller
 	A67_CALLER_UNKNOWN,	  /* there are no keys yet to tell */
 } A67Caller;
 
+/*
+ * The bearer token of the request, as it was sent: nothing about it is checked. ANONYMOUS: there is none;
+ * TOKEN: *token is set; REFUSED: *why says what is wrong with the header.
+ */
+extern A67Caller a67_bearer(const A67HttpHead *head, A67HttpStr *token, const char **why);
+
 extern A67Caller a67_caller(const A67HttpHead *head, const A67Keyring *keys, int64_t now_s,
 							A67JwtClaims *claims);
 

@@ -17,6 +17,7 @@
 #include "listener/wire.h"
 
 #define A67_API_SCHEMA "a67"
+#define A67_OWN_SCHEMA "a67_internal"
 
 /* What the plan's rows are. */
 typedef enum A67Returns
@@ -34,8 +35,9 @@ typedef struct A67Function
 	int ndefaults; /* the last ones */
 	char **names;  /* NULL for an argument without a name */
 	Oid *types;
-	bool named_result; /* has OUT or TABLE columns */
-	uint64 given[2];   /* bit per argument: present in the request */
+	bool named_result;		 /* has OUT or TABLE columns */
+	const char *result_name; /* of the only one; NULL when there are more, or none */
+	uint64 given[2];		 /* bit per argument: present in the request */
 } A67Function;
 
 /* A plan with its parameters: $1 the JSON object of named arguments, $2 the body as one argument. */

@@ -56,7 +56,10 @@ static void
 unqueue(A67Job *job)
 {
 	dlist_delete(&job->node);
-	job->listener->nwaiting--;
+	if (job->note)
+		job->listener->nnotes--;
+	else if (job->answered == NULL)
+		job->listener->nwaiting--;
 }
 
 void
@@ -85,15 +88,20 @@ refuse(A67Job *job, const A67Refusal *refusal)
 
 	if (conn != NULL)
 	{
-		a67_access_log(a67_http_conn_request(conn), job->request_id, refusal->status,
+		a67_access_log(a67_http_conn_request(conn), job->request_id, job->address, refusal->status,
 					   a67_now_ms() - job->began);
-		a67_reply_refuse(conn, job->request_id, refusal);
+		a67_reply_refuse(conn, refusal);
 		/* The handle is used up; what is left to do is to part from the connection. */
 		a67_http_conn_set_user(conn, NULL);
 		a67_job_free(job);
 		return;
 	}
-	a67_job_part(job);
+	if (job->note)
+		a67_note_lost(job);
+	if (job->answered != NULL)
+		a67_job_answer(job, refusal->status);
+	else
+		a67_job_part(job);
 }
 
 static void
@@ -120,7 +128,8 @@ expire_waiting(A67Listener *listener, int64 now)
 static void
 note_progress(A67Slot *slot)
 {
-	slot->watch = a67_deadline_in(a67_now_ms(), (int64) a67_request_timeout + A67_WATCH_GRACE);
+	slot->watch =
+		a67_deadline_in(a67_now_ms(), (int64) a67_class_time(slot->job->class) + A67_WATCH_GRACE);
 }
 
 /* Whether the next move is the client's: to send more of its body, or to take more of its answer. */
@@ -131,7 +140,7 @@ waits_for_client(const A67Slot *slot)
 
 	if (slot->paused)
 		return true;
-	return !slot->body_done && slot->out.len == 0 && !job->gone && job->route->streams &&
+	return !slot->body_done && slot->out.len == 0 && !job->gone && job->streams &&
 		   job->upload.len == 0 && !job->upload_whole;
 }
 
@@ -139,8 +148,10 @@ static void
 give(A67Slot *slot, A67Job *job)
 {
 	int64 now = a67_now_ms();
-	int64 left = job->route->streams ? a67_request_timeout : a67_deadline_left(job->deadline, now);
+	int64 left = a67_class_time(job->class);
 
+	if (!job->streams)
+		left = Min(left, a67_deadline_left(job->deadline, now));
 	job->state = A67_JOB_RUNNING;
 	job->slot = slot;
 	slot->state = A67_SLOT_BUSY;
@@ -151,7 +162,7 @@ give(A67Slot *slot, A67Job *job)
 	a67_wire_set_timeout(&slot->out, (int32) Max(left, 1));
 	slot->body_done = !job->has_body;
 	slot->head_passed = false;
-	slot->discard = false;
+	slot->discard = job->note;
 	slot->paused = false;
 	slot->status = 0;
 	slot->cancel_at = 0;
@@ -169,7 +180,10 @@ finish(A67Slot *slot)
 	a67_backoff_reset(&slot->backoff);
 	if (job->beat != NULL && slot->status >= 200 && slot->status < 300)
 		a67_live_ack(job->beat->node_id, &job->beat->beat, GetCurrentTimestamp(), job->beat->epoch);
-	a67_job_part(job);
+	if (job->answered != NULL)
+		a67_job_answer(job, slot->status);
+	else
+		a67_job_part(job);
 }
 
 void
@@ -181,7 +195,7 @@ a67_dispatch_fail(A67Slot *slot, int status, const char *message)
 
 	slot->job = NULL;
 	job->slot = NULL;
-	if (!slot->head_passed)
+	if (!slot->head_passed || job->answered != NULL)
 	{
 		refuse(job, &refusal);
 		return;
@@ -197,11 +211,10 @@ may_start(const A67Listener *listener, const A67Job *job)
 {
 	int streaming = 0;
 
-	if (!job->route->streams)
+	if (!job->streams)
 		return true;
 	for (int i = 0; i < listener->nslots; i++)
-		streaming +=
-			listener->slots[i].state == A67_SLOT_BUSY && listener->slots[i].job->route->streams;
+		streaming += listener->slots[i].state == A67_SLOT_BUSY && listener->slots[i].job->streams;
 	return streaming < Max(1, listener->nslots - 1);
 }
 
@@ -231,7 +244,7 @@ assign(A67Listener *listener)
 			continue;
 		unqueue(job);
 		moved = true;
-		if (conn_of(job) == NULL)
+		if (!job->note && job->answered == NULL && conn_of(job) == NULL)
 		{
 			/* On its way out: on_close follows. */
 			a67_job_part(job);
@@ -291,7 +304,7 @@ compose(A67Slot *slot)
 		slot->body_done = true;
 		return a67_buf_append(&slot->out, &abort_frame, 1);
 	}
-	if (job->route->streams)
+	if (job->streams)
 		return compose_upload(slot, job) && !slot->out.failed;
 	len = Min(job->body_len - job->body_sent, A67_WIRE_PIECE);
 	put_piece(slot, job->body + job->body_sent, len, job->body_sent + len == job->body_len);
@@ -307,7 +320,7 @@ send_messages(A67Slot *slot)
 
 	while (slot->state == A67_SLOT_BUSY && (slot->out.len > 0 || compose(slot)))
 	{
-		bool flush = slot->body_done || slot->job->route->streams;
+		bool flush = slot->body_done || slot->job->streams;
 		shm_mq_result result =
 			shm_mq_send(slot->exchange.calls, slot->out.len, slot->out.data, true, flush);
 
@@ -320,7 +333,7 @@ send_messages(A67Slot *slot)
 		}
 		a67_buf_reset(&slot->out);
 		slot->watch = Max(slot->watch, a67_deadline_in(a67_now_ms(), A67_WATCH_GRACE));
-		if (!slot->body_done || slot->job->route->streams)
+		if (!slot->body_done || slot->job->streams)
 			note_progress(slot);
 		moved = true;
 	}
@@ -344,7 +357,7 @@ has_field(const A67AnswerHead *head, const char *name)
 static void
 pass_head(A67Slot *slot, const void *message, Size len)
 {
-	A67HttpField fields[A67_WIRE_HEADERS + 3] = {{NULL, NULL}};
+	A67HttpField fields[A67_WIRE_HEADERS + 2] = {{NULL, NULL}};
 	A67Refusal broken = {.status = 500, .message = "function answered with an unusable header"};
 	A67Job *job = slot->job;
 	A67HttpConn *conn = conn_of(job);
@@ -357,16 +370,18 @@ pass_head(A67Slot *slot, const void *message, Size len)
 		return;
 	}
 	slot->status = head.status;
+	slot->head_passed = job->answered != NULL;
+	if (job->answered != NULL)
+		return;
 	if (conn == NULL || slot->discard)
 	{
 		slot->discard = true;
 		return;
 	}
-	a67_access_log(a67_http_conn_request(conn), job->request_id, head.status,
+	a67_access_log(a67_http_conn_request(conn), job->request_id, job->address, head.status,
 				   a67_now_ms() - job->began);
 	for (; n < head.nfields; n++)
 		fields[n] = (A67HttpField){head.fields[n].name, head.fields[n].value};
-	fields[n++] = (A67HttpField){A67_REQUEST_ID, job->request_id};
 	if (head.status == 401 && !has_field(&head, "WWW-Authenticate"))
 		fields[n] = (A67HttpField){"WWW-Authenticate", CHALLENGE};
 	if (a67_http_respond_begin(conn, head.status, fields, head.content_length) == 0)
@@ -375,7 +390,7 @@ pass_head(A67Slot *slot, const void *message, Size len)
 	{
 		a67_http_conn_set_user(conn, NULL);
 		job->gone = true;
-		a67_reply_refuse(conn, job->request_id, &broken);
+		a67_reply_refuse(conn, &broken);
 		slot->discard = true;
 	}
 }
@@ -385,6 +400,11 @@ pass_data(A67Slot *slot, const char *data, Size len)
 {
 	A67HttpConn *conn = conn_of(slot->job);
 
+	if (slot->job->answered != NULL)
+	{
+		a67_buf_append(&slot->job->answer, data, len);
+		return;
+	}
 	if (slot->discard || conn == NULL)
 	{
 		slot->discard = true;
@@ -411,6 +431,8 @@ pass_end(A67Slot *slot, bool whole)
 		a67_pool_drop(slot, true);
 		return;
 	}
+	if (!whole && job->answered != NULL)
+		slot->status = 500;
 	if (conn != NULL && !slot->discard)
 	{
 		/* Part before the handle dies with the answer. */
@@ -489,8 +511,8 @@ receive_messages(A67Slot *slot)
 static void
 cancel_abandoned(A67Slot *slot, int64 now)
 {
-	if (slot->state != A67_SLOT_BUSY || !slot->discard || !slot->body_done || slot->out.len > 0 ||
-		slot->cancel_at > now)
+	if (slot->state != A67_SLOT_BUSY || !slot->discard || slot->job->note || !slot->body_done ||
+		slot->out.len > 0 || slot->cancel_at > now)
 		return;
 	slot->cancel_at = a67_deadline_in(now, CANCEL_AGAIN);
 	if (GetBackgroundWorkerPid(slot->handle, &slot->pid) == BGWH_STARTED)
@@ -526,7 +548,7 @@ a67_dispatch_deadline(A67Listener *listener)
 			next = a67_deadline_min(next, slot->retry_at);
 		else if (slot->state == A67_SLOT_BUSY || slot->state == A67_SLOT_STARTING)
 			next = a67_deadline_min(next, slot->watch);
-		if (slot->state == A67_SLOT_BUSY && slot->discard && slot->body_done)
+		if (slot->state == A67_SLOT_BUSY && slot->discard && !slot->job->note && slot->body_done)
 			next = a67_deadline_min(next, slot->cancel_at);
 	}
 	if (!dlist_is_empty(&listener->waiting))

@@ -12,6 +12,7 @@
 
 #include "listener/listener.h"
 #include "listener/state.h"
+#include "listener/ws.h"
 
 #include <signal.h>
 #include <sys/resource.h>
@@ -19,6 +20,7 @@
 #include "miscadmin.h"
 #include "storage/latch.h"
 
+#include "core/http/tls.h"
 #include "crypto/keyring.h"
 #include "crypto/vault.h"
 #include "platform/clock.h"
@@ -41,6 +43,7 @@ fill_config(A67HttpConfig *config, A67Listener *listener)
 	a67_http_config_defaults(config);
 	config->callbacks = a67_service_callbacks;
 	config->arg = listener;
+	config->tls = listener->pair.context;
 	config->max_clients = (uint32) a67_max_clients;
 	config->head.head_bytes = (size_t) a67_max_header_size;
 	config->head.line_bytes = Min(config->head.head_bytes, LINE_BYTES);
@@ -65,6 +68,25 @@ raise_file_limit(void)
 	(void) setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+static const char *
+scheme_of(const A67Listener *listener)
+{
+	return listener->pair.context != NULL ? "https" : "http";
+}
+
+static void
+publish_place(const A67Listener *listener, int instance)
+{
+	A67ListenerPlace place = {
+		.address = a67_listen_address,
+		.port = listener->port,
+		.scheme = scheme_of(listener),
+		.tls_pin = listener->pair.pin,
+	};
+
+	a67_listener_publish(instance, &place);
+}
+
 static void
 open_address(A67Listener *listener, int instance)
 {
@@ -79,8 +101,47 @@ open_address(A67Listener *listener, int instance)
 				(errcode_for_socket_access(),
 				 errmsg("could not listen on \"%s\", port %d: %m", a67_listen_address, a67_port)));
 	}
-	a67_listener_publish(instance, a67_listen_address, port);
-	ereport(LOG, (errmsg("a67 listens on \"%s\", port %d", a67_listen_address, (int) port)));
+	listener->port = port;
+	publish_place(listener, instance);
+	ereport(LOG, (errmsg("a67 listens on \"%s\", port %d, %s", a67_listen_address, (int) port,
+						 scheme_of(listener))));
+	if (listener->pair.context == NULL && !a67_listens_on_loopback())
+		ereport(WARNING, (errmsg("a67 speaks plain HTTP beyond this machine"),
+						  errdetail("Tokens and data travel in the clear."),
+						  errhint("Set a67.tls to \"auto\" or \"on\".")));
+}
+
+static void
+start_tls(A67Listener *listener)
+{
+	char why[512];
+
+	if (!a67_tls_wanted())
+		return;
+	if (!a67_tls_pair_load(&listener->pair, why, sizeof(why)))
+		ereport(ERROR, (errcode(ERRCODE_CONFIG_FILE_ERROR), errmsg("listener cannot speak TLS"),
+						errdetail_internal("%s", why)));
+}
+
+/* Takes over a changed pair for new connections; a broken one is refused. */
+static void
+reload_tls(A67Listener *listener)
+{
+	A67TlsPair next;
+	char why[512];
+
+	if (listener->pair.context == NULL)
+		return;
+	if (!a67_tls_pair_load(&next, why, sizeof(why)))
+	{
+		ereport(LOG, (errmsg("listener keeps its TLS certificate and key"),
+					  errdetail_internal("%s", why)));
+		return;
+	}
+	(void) a67_http_server_set_tls(listener->server, next.context);
+	a67_tls_context_free(listener->pair.context);
+	listener->pair = next;
+	publish_place(listener, listener->worker->instance);
 }
 
 /*
@@ -111,11 +172,13 @@ listener_start(A67Worker *worker)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random numbers")));
 	dlist_init(&listener->waiting);
+	start_tls(listener);
 	fill_config(&config, listener);
 	listener->server = a67_http_server_new(&config);
 	if (listener->server == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not make the HTTP server: %m")));
+	a67_sockets_init(listener);
 	a67_pool_init(listener);
 	open_address(listener, worker->instance);
 	worker->fd = a67_http_server_fd(listener->server);
@@ -148,6 +211,7 @@ take_turn(A67Worker *worker, void *state)
 
 		fill_config(&config, listener);
 		raise_file_limit();
+		reload_tls(listener);
 		if (a67_http_server_reconfigure(listener->server, &config) < 0)
 			ereport(LOG, (errmsg("listener could not take over the new limits")));
 	}
@@ -158,6 +222,7 @@ take_turn(A67Worker *worker, void *state)
 		ereport(ERROR, (errcode_for_socket_access(), errmsg("could not wait for clients: %m")));
 	}
 	a67_http_server_set_now(listener->server, a67_now_ms());
+	a67_sockets_run(listener);
 	a67_dispatch_run(listener);
 	if (a67_http_server_next_deadline(listener->server, a67_now_ms()) == 0)
 		(void) a67_http_server_run(listener->server, a67_now_ms(), EVENTS_MAX);
@@ -172,7 +237,8 @@ listener_deadline(A67Worker *worker, void *state)
 	int64 wait = a67_http_server_next_deadline(listener->server, now);
 	int64 engine = wait < 0 ? A67_NEVER : a67_deadline_in(now, wait);
 
-	return a67_deadline_min(engine, a67_dispatch_deadline(listener));
+	return a67_deadline_min(engine, a67_deadline_min(a67_sockets_deadline(listener),
+													 a67_dispatch_deadline(listener)));
 }
 
 static void
@@ -183,6 +249,8 @@ listener_stop(A67Worker *worker, void *state)
 	a67_listener_withdraw(worker->instance);
 	a67_http_server_free(listener->server);
 	listener->server = NULL;
+	a67_sockets_free(listener);
+	a67_tls_context_free(listener->pair.context);
 	a67_pool_leave(listener);
 }
 

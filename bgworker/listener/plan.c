@@ -17,9 +17,11 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #define PLANS_MAX 256
+#define ROW_ALIAS "\"a67 row\""
 
 typedef struct PlanKey
 {
@@ -81,7 +83,8 @@ write_call(const A67Function *function, int body_arg, StringInfo call, StringInf
 	Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(function->tuple);
 	const char *separator = "";
 
-	appendStringInfo(call, A67_API_SCHEMA ".%s(", quote_identifier(NameStr(proc->proname)));
+	appendStringInfo(call, "%s.%s(", quote_identifier(get_namespace_name(proc->pronamespace)),
+					 quote_identifier(NameStr(proc->proname)));
 	for (int i = 0; i < function->nargs; i++)
 	{
 		const char *name;
@@ -103,6 +106,28 @@ write_call(const A67Function *function, int body_arg, StringInfo call, StringInf
 	appendStringInfoChar(call, ')');
 }
 
+/* The single named column of a result is worth an object, as PostgREST has it. */
+static const char *
+as_object(const A67Function *function, const char *value)
+{
+	if (function->result_name == NULL || function->result_name[0] == '\0')
+		return NULL;
+	return psprintf("pg_catalog.json_build_object(%s, %s)",
+					quote_literal_cstr(function->result_name), value);
+}
+
+/* The rows' alias is one that no argument or column is likely to have: those would win over it. */
+static char *
+write_set_query(const A67Function *function, const char *call, const char *columns)
+{
+	const char *object = as_object(function, ROW_ALIAS);
+
+	return psprintf("SELECT coalesce(pg_catalog.json_agg(%s), '[]')::pg_catalog.text FROM %s%s%s"
+					" AS " ROW_ALIAS,
+					object != NULL ? object : ROW_ALIAS, columns, *columns ? ", LATERAL " : "",
+					call);
+}
+
 /*
  * A set becomes an array in the FROM clause. Everything else is called in the select list: there a NULL
  * stays NULL, and rows of bytea are made while they are read instead of being gathered first.
@@ -115,6 +140,7 @@ write_query(const A67Function *function, int body_arg, A67Returns returns)
 	StringInfoData columns;
 	StringInfoData query;
 	bool json = proc->prorettype == JSONBOID || proc->prorettype == JSONOID;
+	const char *object;
 
 	initStringInfo(&call);
 	initStringInfo(&columns);
@@ -123,15 +149,12 @@ write_query(const A67Function *function, int body_arg, A67Returns returns)
 	if (columns.len > 0)
 		columns.data = psprintf("pg_catalog.jsonb_to_record($1) AS a(%s)", columns.data);
 	if (returns == A67_RETURNS_JSON && proc->proretset)
-	{
-		appendStringInfo(
-			&query,
-			"SELECT coalesce(pg_catalog.json_agg(r), '[]')::pg_catalog.text FROM %s%s%s AS r",
-			columns.len > 0 ? columns.data : "", columns.len > 0 ? ", LATERAL " : "", call.data);
-		return query.data;
-	}
+		return write_set_query(function, call.data, columns.data);
+	object = as_object(function, call.data);
 	if (returns != A67_RETURNS_JSON)
 		appendStringInfo(&query, "SELECT %s", call.data);
+	else if (object != NULL)
+		appendStringInfo(&query, "SELECT %s::pg_catalog.text", object);
 	else if (json && !function->named_result)
 		appendStringInfo(&query, "SELECT %s::pg_catalog.text", call.data);
 	else

@@ -31,6 +31,14 @@ id_is_sane(const A67HttpStr *id)
 }
 
 void
+a67_request_id_new(uint64_t *random, char id[A67_REQUEST_ID_SIZE])
+{
+	(void) snprintf(id, A67_REQUEST_ID_SIZE, "%016llx%016llx",
+					(unsigned long long) a67_random_next(random),
+					(unsigned long long) a67_random_next(random));
+}
+
+void
 a67_request_id(const A67HttpHead *head, uint64_t *random, char id[A67_REQUEST_ID_SIZE])
 {
 	const A67HttpStr *given = a67_http_header(head, A67_REQUEST_ID);
@@ -41,9 +49,7 @@ a67_request_id(const A67HttpHead *head, uint64_t *random, char id[A67_REQUEST_ID
 		id[given->len] = '\0';
 		return;
 	}
-	(void) snprintf(id, A67_REQUEST_ID_SIZE, "%016llx%016llx",
-					(unsigned long long) a67_random_next(random),
-					(unsigned long long) a67_random_next(random));
+	a67_request_id_new(random, id);
 }
 
 static void
@@ -66,10 +72,9 @@ respond(A67HttpConn *conn, int status, const A67HttpField *headers, const void *
 }
 
 void
-a67_reply_refuse(A67HttpConn *conn, const char *request_id, const A67Refusal *refusal)
+a67_reply_refuse(A67HttpConn *conn, const A67Refusal *refusal)
 {
-	A67HttpField headers[] = {{A67_REQUEST_ID, request_id},
-							  {"Content-Type", "application/json; charset=utf-8"},
+	A67HttpField headers[] = {{"Content-Type", "application/json; charset=utf-8"},
 							  refusal->extra,
 							  {NULL, NULL}};
 	char code[16];
@@ -87,19 +92,17 @@ a67_reply_refuse(A67HttpConn *conn, const char *request_id, const A67Refusal *re
 }
 
 void
-a67_reply_json(A67HttpConn *conn, const char *request_id, int status, const char *json)
+a67_reply_json(A67HttpConn *conn, int status, const char *json)
 {
-	A67HttpField headers[] = {{A67_REQUEST_ID, request_id},
-							  {"Content-Type", "application/json; charset=utf-8"},
-							  {NULL, NULL}};
+	A67HttpField headers[] = {{"Content-Type", "application/json; charset=utf-8"}, {NULL, NULL}};
 
 	respond(conn, status, headers, json, strlen(json));
 }
 
 void
-a67_reply_empty(A67HttpConn *conn, const char *request_id, int status, A67HttpField extra)
+a67_reply_empty(A67HttpConn *conn, int status, A67HttpField extra)
 {
-	A67HttpField headers[] = {{A67_REQUEST_ID, request_id}, extra, {NULL, NULL}};
+	A67HttpField headers[] = {extra, {NULL, NULL}};
 
 	respond(conn, status, headers, "", 0);
 }

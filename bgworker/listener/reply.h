@@ -1,8 +1,8 @@
 /*
  * reply.h: answers that the listener gives itself, and request ids.
  *
- * Every answer of the listener goes through here or through dispatch.c, which adds the same
- * X-Request-Id. Uses malloc only and never throws: it runs inside the engine's callbacks.
+ * Every answer of the listener goes through here or through dispatch.c. None of them adds the X-Request-Id:
+ * service.c has given it to the connection before, for any answer to the request. Uses malloc only and never throws: it runs inside the engine's callbacks.
  */
 #ifndef A67_LISTENER_REPLY_H
 #define A67_LISTENER_REPLY_H
@@ -25,10 +25,12 @@ typedef struct A67Refusal
 /* The client's X-Request-Id when it is sane, else a new one from the random sequence. */
 extern void a67_request_id(const A67HttpHead *head, uint64_t *random, char id[A67_REQUEST_ID_SIZE]);
 
-extern void a67_reply_refuse(A67HttpConn *conn, const char *request_id, const A67Refusal *refusal);
-extern void a67_reply_json(A67HttpConn *conn, const char *request_id, int status, const char *json);
+/* A new one, for a request of which nothing is known. */
+extern void a67_request_id_new(uint64_t *random, char id[A67_REQUEST_ID_SIZE]);
+
+extern void a67_reply_refuse(A67HttpConn *conn, const A67Refusal *refusal);
+extern void a67_reply_json(A67HttpConn *conn, int status, const char *json);
 /* No body; extra may be {NULL, NULL}. */
-extern void a67_reply_empty(A67HttpConn *conn, const char *request_id, int status,
-							A67HttpField extra);
+extern void a67_reply_empty(A67HttpConn *conn, int status, A67HttpField extra);
 
 #endif

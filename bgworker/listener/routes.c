@@ -38,6 +38,7 @@
 const A67Route a67_routes[] = {
 	{GET,    "/healthz",                           KIND(HEALTHZ),   CLASS(HEALTH),    OPEN,   NULL,                   0,   NO_BODY},
 	{GET,    "/readyz",                            KIND(READYZ),    CLASS(HEALTH),    OPEN,   NULL,                   0,   NO_BODY},
+	{GET,    "/ws",                                KIND(WEBSOCKET), CLASS(READ),      OPEN,   NULL,                   0,   NO_BODY},
 	{GET,    "/openapi.json",                      KIND(OPENAPI),   CLASS(READ),      OPEN,   "openapi",              0,   GIVEN("routes")},
 	{GET,    "/rpc/{function}",                    KIND(RPC),       CLASS(READ),      OPEN,   NULL,                   0,   NO_BODY},
 	{POST,   "/rpc/{function}",                    KIND(RPC),       CLASS(WRITE),     OPEN,   NULL,                   0,   ARGS},

@@ -23,6 +23,7 @@ typedef enum A67RouteKind
 	A67_ROUTE_SQL,		 /* a function named by the route */
 	A67_ROUTE_RPC,		 /* a function named by the path */
 	A67_ROUTE_BEARER,	 /* its function judges the bearer token, an argument like others */
+	A67_ROUTE_WEBSOCKET, /* ws.c's */
 	A67_ROUTE_OPENAPI,	 /* its function gets the route table */
 } A67RouteKind;
 

@@ -15,6 +15,9 @@
 #include "crypto/keyring.h"
 #include "listener/auth.h"
 #include "listener/beat.h"
+#include "listener/edge.h"
+#include "listener/media.h"
+#include "listener/ws.h"
 #include "platform/clock.h"
 #include "platform/settings.h"
 #include "utils/timestamp.h"
@@ -24,14 +27,10 @@
 static const A67HttpDecision answered = {.verdict = A67_HTTP_ANSWERED};
 
 static A67HttpDecision
-refuse(A67Listener *listener, A67HttpConn *conn, const A67Refusal *refusal)
+refuse(const A67Visit *visit, const A67Refusal *refusal)
 {
-	const A67HttpHead *head = a67_http_conn_request(conn);
-	char id[A67_REQUEST_ID_SIZE];
-
-	a67_request_id(head, &listener->random, id);
-	a67_access_log(head, id, refusal->status, 0);
-	a67_reply_refuse(conn, id, refusal);
+	a67_access_log(visit->head, visit->request_id, visit->address, refusal->status, 0);
+	a67_reply_refuse(visit->conn, refusal);
 	return answered;
 }
 
@@ -39,10 +38,10 @@ refuse(A67Listener *listener, A67HttpConn *conn, const A67Refusal *refusal)
 static void
 refuse_job(A67Job *job, A67HttpConn *conn, const A67Refusal *refusal)
 {
-	a67_access_log(a67_http_conn_request(conn), job->request_id, refusal->status,
+	a67_access_log(a67_http_conn_request(conn), job->request_id, job->address, refusal->status,
 				   a67_now_ms() - job->began);
 	a67_http_conn_set_user(conn, NULL);
-	a67_reply_refuse(conn, job->request_id, refusal);
+	a67_reply_refuse(conn, refusal);
 	a67_job_free(job);
 }
 
@@ -60,56 +59,63 @@ static const A67Refusal no_token = {.status = 401,
 									.extra = {"WWW-Authenticate", CHALLENGE}};
 static const A67Refusal wrong_role = {.status = 403, .message = "only nodes send heartbeats"};
 
-static A67HttpDecision
-refuse_token(A67Listener *listener, A67HttpConn *conn, const char *why)
+static const A67Refusal not_json = {
+	.status = 415,
+	.message = "request body is not JSON",
+	.details = "The Content-Type of this request must be application/json.",
+};
+
+static A67Refusal
+bad_token(const char *why)
 {
-	A67Refusal refusal = {
+	return (A67Refusal){
 		.status = 401,
 		.message = "token is not valid",
 		.details = why,
 		.extra = {"WWW-Authenticate", CHALLENGE ", error=\"invalid_token\""},
 	};
+}
 
-	return refuse(listener, conn, &refusal);
+static A67HttpDecision
+refuse_token(const A67Visit *visit, const char *why)
+{
+	A67Refusal refusal = bad_token(why);
+
+	a67_note_refusal(visit, NULL);
+	return refuse(visit, &refusal);
 }
 
 /* No route: unknown path, wrong method, or a question about methods. */
 static A67HttpDecision
-refuse_route(A67Listener *listener, A67HttpConn *conn, const A67RouteMatch *match)
+refuse_route(const A67Visit *visit)
 {
-	const A67HttpHead *head = a67_http_conn_request(conn);
 	A67Refusal refusal = {.status = 404, .message = "no such path"};
-	char id[A67_REQUEST_ID_SIZE];
 
-	if (match->allow[0] != '\0')
+	if (visit->match.allow[0] != '\0')
 	{
 		refusal.status = 405;
 		refusal.message = "method is not allowed here";
-		refusal.extra = (A67HttpField){"Allow", match->allow};
+		refusal.extra = (A67HttpField){"Allow", visit->match.allow};
 	}
-	if (head->method != A67_HTTP_OPTIONS || match->allow[0] == '\0')
-		return refuse(listener, conn, &refusal);
-	a67_request_id(head, &listener->random, id);
-	a67_reply_empty(conn, id, 204, refusal.extra);
+	if (visit->head->method != A67_HTTP_OPTIONS || visit->match.allow[0] == '\0')
+		return refuse(visit, &refusal);
+	a67_reply_empty(visit->conn, 204, refusal.extra);
 	return answered;
 }
 
 /* ---- health ------------------------------------------------------------------------------------ */
 
 static A67HttpDecision
-answer_health(A67Listener *listener, A67HttpConn *conn, A67RouteKind kind)
+answer_health(const A67Visit *visit)
 {
-	char id[A67_REQUEST_ID_SIZE];
-	bool keys = listener->keys.count > 0;
-	bool workers = a67_pool_ready(listener) > 0;
+	bool alive = visit->match.route->kind == A67_ROUTE_HEALTHZ;
+	bool keys = visit->listener->keys.count > 0;
+	bool workers = a67_pool_ready(visit->listener) > 0;
 	A67Buf json;
 
-	a67_request_id(a67_http_conn_request(conn), &listener->random, id);
-	if (kind == A67_ROUTE_HEALTHZ || (keys && workers))
+	if (alive || (keys && workers))
 	{
-		a67_reply_json(conn, id, 200,
-					   kind == A67_ROUTE_HEALTHZ ? "{\"status\":\"ok\"}"
-												 : "{\"status\":\"ready\"}");
+		a67_reply_json(visit->conn, 200, alive ? "{\"status\":\"ok\"}" : "{\"status\":\"ready\"}");
 		return answered;
 	}
 	a67_buf_init(&json, 1024);
@@ -119,18 +125,19 @@ answer_health(A67Listener *listener, A67HttpConn *conn, A67RouteKind kind)
 	if (!workers)
 		a67_buf_append_fmt(&json, "%s\"no api worker is connected\"", keys ? "" : ",");
 	a67_buf_append_str(&json, "]}");
-	a67_reply_json(conn, id, 503, a67_buf_text(&json));
+	a67_reply_json(visit->conn, 503, a67_buf_text(&json));
 	a67_buf_free(&json);
 	return answered;
 }
 
 /* ---- heads ------------------------------------------------------------------------------------- */
 
-/* Checks the body's announced size; true when the request was refused. */
+/* Checks the body's announced size and type; true when the request was refused. */
 static bool
-refuse_body(A67Listener *listener, A67HttpConn *conn, const A67Route *route)
+refuse_body(const A67Visit *visit)
 {
-	const A67HttpHead *head = a67_http_conn_request(conn);
+	const A67HttpHead *head = visit->head;
+	const A67Route *route = visit->match.route;
 	A67Refusal refusal = {.status = 413, .message = "request body is too large"};
 	char details[64];
 
@@ -146,9 +153,11 @@ refuse_body(A67Listener *listener, A67HttpConn *conn, const A67Route *route)
 		snprintf(details, sizeof(details), "The limit is %d bytes.", *route->max_body);
 		refusal.details = details;
 	}
+	else if (route->body != A67_BODY_RAW && !a67_media_is_json(head))
+		refusal = not_json;
 	else
 		return false;
-	refuse(listener, conn, &refusal);
+	refuse(visit, &refusal);
 	return true;
 }
 
@@ -159,7 +168,7 @@ reserve_body(A67Job *job, const A67HttpHead *head)
 	A67Listener *listener = job->listener;
 	size_t size = head->chunked ? (size_t) *job->route->max_body : (size_t) head->content_length;
 
-	if (!job->has_body || job->route->streams)
+	if (!job->has_body || job->streams)
 		return true;
 	/* A body alone always fits, whatever the settings say. */
 	if (listener->body_reserved > 0 && size + listener->body_reserved > A67_BODY_BUDGET)
@@ -171,60 +180,111 @@ reserve_body(A67Job *job, const A67HttpHead *head)
 
 /* Makes the job of an admitted request; heartbeats show their token when they are whole. */
 static A67HttpDecision
-accept_job(A67Listener *listener, A67HttpConn *conn, const A67RouteMatch *match,
-		   const A67JwtClaims *claims)
+accept_job(const A67Visit *visit, const A67JwtClaims *claims)
 {
-	const A67HttpHead *head = a67_http_conn_request(conn);
-	const A67Route *route = match->route;
+	const A67Route *route = visit->match.route;
 	A67HttpDecision decision = {.verdict = route->streams ? A67_HTTP_STREAM : A67_HTTP_BUFFER};
-	A67Job *job = a67_job_new(listener, conn, route);
+	A67Job *job = a67_job_new(visit);
 
 	if (job == NULL)
-		return refuse(listener, conn, &no_memory);
+		return refuse(visit, &no_memory);
 	decision.max_body = route->max_body != NULL ? (uint64) *route->max_body : 0;
-	job->deadline = a67_deadline_in(job->began, a67_request_timeout);
-	if (!reserve_body(job, head) ||
-		(route->kind != A67_ROUTE_HEARTBEAT && !a67_job_write_call(job, head, match, claims)))
-		refuse_job(job, conn, &no_memory);
-	else if (job->has_body && route->streams && !a67_dispatch_enqueue(job))
-		refuse_job(job, conn, &queue_full);
+	if (!reserve_body(job, visit->head) ||
+		(route->kind != A67_ROUTE_HEARTBEAT &&
+		 !a67_job_write_call(job, visit->head, &visit->match, claims)))
+		refuse_job(job, visit->conn, &no_memory);
+	else if (job->has_body && job->streams && !a67_dispatch_enqueue(job))
+		refuse_job(job, visit->conn, &queue_full);
 	else
 		return decision;
 	return answered;
 }
 
 static A67HttpDecision
-on_head(A67HttpConn *conn, const A67HttpHead *head)
+accept_limited(const A67Visit *visit, const A67JwtClaims *claims)
 {
-	static const A67Refusal bad_query = {.status = 400,
-										 .code = "22023",
-										 .message = "query parameters are not accepted here"};
-	A67Listener *listener = a67_http_server_arg(a67_http_conn_server(conn));
+	if (!a67_edge_limit(visit->conn, visit->match.class, visit->address, claims))
+		return refuse(visit, &a67_edge_too_many);
+	return accept_job(visit, claims);
+}
+
+/* The token is for the function to judge: it may have expired, or be of another kind. */
+static A67HttpDecision
+admit_bearer(const A67Visit *visit)
+{
+	const char *why = NULL;
+	A67HttpStr token;
+
+	switch (a67_bearer(visit->head, &token, &why))
+	{
+		case A67_CALLER_TOKEN:
+			return accept_limited(visit, NULL);
+		case A67_CALLER_REFUSED:
+			return refuse_token(visit, why);
+		default:
+			return refuse(visit, &no_token);
+	}
+}
+
+static A67HttpDecision
+admit(const A67Visit *visit)
+{
+	A67Listener *listener = visit->listener;
+	const A67Route *route = visit->match.route;
 	A67JwtClaims claims = {0};
-	A67RouteMatch match;
 	A67Caller caller;
 
-	a67_route_find(head, &match);
-	if (match.route == NULL)
-		return refuse_route(listener, conn, &match);
-	if (refuse_body(listener, conn, match.route))
+	if (route->kind == A67_ROUTE_BEARER)
+		return admit_bearer(visit);
+	if (route->kind == A67_ROUTE_HEARTBEAT && a67_http_header(visit->head, "Authorization") != NULL)
+		return accept_job(visit, NULL);
+	caller = a67_caller(visit->head, &listener->keys, (int64) time(NULL), &claims);
+	if (caller == A67_CALLER_REFUSED)
+		return refuse_token(visit, claims.refusal);
+	if (caller == A67_CALLER_UNKNOWN)
+		return refuse(visit, &no_keys);
+	if (caller == A67_CALLER_ANONYMOUS && route->token)
+		return refuse(visit, &no_token);
+	return accept_limited(visit, caller == A67_CALLER_TOKEN ? &claims : NULL);
+}
+
+static A67HttpDecision
+on_head(A67HttpConn *conn, const A67HttpHead *head)
+{
+	A67Listener *listener = a67_http_server_arg(a67_http_conn_server(conn));
+	A67Visit visit = {.listener = listener, .conn = conn, .head = head};
+	A67Refusal bad_query = {.status = 400, .code = "22023"};
+
+	a67_request_id(head, &listener->random, visit.request_id);
+	(void) a67_http_respond_also(conn, (A67HttpField[]){{A67_REQUEST_ID, visit.request_id},
+														{NULL, NULL}});
+	a67_route_find(head, &visit.match);
+	if (!a67_edge_arrive(&visit))
+		return refuse(&visit, &a67_edge_too_many);
+	if (visit.match.route == NULL)
+		return refuse_route(&visit);
+	if (refuse_body(&visit))
 		return answered;
 	(void) a67_keyring_snapshot(&listener->keys);
-	if (match.route->kind == A67_ROUTE_HEALTHZ || match.route->kind == A67_ROUTE_READYZ)
-		return answer_health(listener, conn, match.route->kind);
-	if (!a67_job_query_ok(head, match.route))
-		return refuse(listener, conn, &bad_query);
-	if (match.route->kind == A67_ROUTE_HEARTBEAT && a67_http_header(head, "Authorization") != NULL)
-		return accept_job(listener, conn, &match, NULL);
+	if (visit.match.class == A67_CLASS_HEALTH)
+		return answer_health(&visit);
+	if (visit.match.route->kind == A67_ROUTE_WEBSOCKET)
+		return a67_sockets_upgrade(&visit);
+	bad_query.message = a67_job_check_query(head, visit.match.route);
+	if (bad_query.message != NULL)
+		return refuse(&visit, &bad_query);
+	return admit(&visit);
+}
 
-	caller = a67_caller(head, &listener->keys, (int64) time(NULL), &claims);
-	if (caller == A67_CALLER_REFUSED)
-		return refuse_token(listener, conn, claims.refusal);
-	if (caller == A67_CALLER_UNKNOWN)
-		return refuse(listener, conn, &no_keys);
-	if (caller == A67_CALLER_ANONYMOUS && match.route->token)
-		return refuse(listener, conn, &no_token);
-	return accept_job(listener, conn, &match, caller == A67_CALLER_TOKEN ? &claims : NULL);
+/* The engine answers a request that never got as far as on_head. */
+static const A67HttpField *
+stamp(void *arg)
+{
+	A67Listener *listener = arg;
+
+	a67_request_id_new(&listener->random, listener->stamp);
+	listener->stamp_field = (A67HttpField){A67_REQUEST_ID, listener->stamp};
+	return &listener->stamp_field;
 }
 
 /* ---- heartbeats -------------------------------------------------------------------------------- */
@@ -247,6 +307,22 @@ beat_in_place(A67Job *job, const A67JwtClaims *claims)
 	return false;
 }
 
+static void
+refuse_beat(A67Job *job, A67HttpConn *conn, const A67Refusal *refusal, const A67JwtClaims *claims)
+{
+	A67Visit visit = {
+		.listener = job->listener,
+		.conn = conn,
+		.head = a67_http_conn_request(conn),
+		.match = {.route = job->route, .class = job->class},
+	};
+
+	memcpy(visit.request_id, job->request_id, sizeof(visit.request_id));
+	memcpy(visit.address, job->address, sizeof(visit.address));
+	a67_note_refusal(&visit, claims);
+	refuse_job(job, conn, refusal);
+}
+
 /* A whole heartbeat: answers it, or leaves it ready for SQL (true). */
 static bool
 heartbeat_needs_sql(A67Job *job, A67HttpConn *conn, const A67HttpHead *head)
@@ -254,24 +330,21 @@ heartbeat_needs_sql(A67Job *job, A67HttpConn *conn, const A67HttpHead *head)
 	A67Listener *listener = job->listener;
 	A67JwtClaims claims = {0};
 	A67Caller caller = a67_caller(head, &listener->keys, (int64) time(NULL), &claims);
-	A67Refusal bad_token = {
-		.status = 401,
-		.message = "token is not valid",
-		.details = claims.refusal,
-		.extra = {"WWW-Authenticate", CHALLENGE ", error=\"invalid_token\""},
-	};
-	A67RouteMatch match = {.route = job->route};
+	A67Refusal refusal = bad_token(claims.refusal);
+	A67RouteMatch match = {.route = job->route, .class = job->class};
 
 	if (caller == A67_CALLER_UNKNOWN)
 		refuse_job(job, conn, &no_keys);
 	else if (caller != A67_CALLER_TOKEN)
-		refuse_job(job, conn, &bad_token);
+		refuse_beat(job, conn, &refusal, NULL);
 	else if (strcmp(claims.role, "a67_node") != 0)
-		refuse_job(job, conn, &wrong_role);
+		refuse_beat(job, conn, &wrong_role, &claims);
+	else if (!a67_edge_limit(conn, job->class, job->address, &claims))
+		refuse_job(job, conn, &a67_edge_too_many);
 	else if (beat_in_place(job, &claims))
 	{
 		a67_http_conn_set_user(conn, NULL);
-		a67_reply_empty(conn, job->request_id, 204, (A67HttpField){NULL, NULL});
+		a67_reply_empty(conn, 204, (A67HttpField){NULL, NULL});
 		a67_job_free(job);
 	}
 	else if (!a67_job_write_call(job, head, &match, &claims))
@@ -355,5 +428,6 @@ const A67HttpCallbacks a67_service_callbacks = {
 	.on_request = on_request,
 	.on_drain = on_drain,
 	.on_close = on_close,
+	.stamp = stamp,
 	.wall_seconds = wall_seconds,
 };

@@ -22,11 +22,13 @@
 #include "crypto/jwt.h"
 #include "listener/exchange.h"
 #include "listener/job.h"
+#include "listener/tls_pair.h"
 #include "worker.h"
 
 #define A67_HIGH_WATER	(256 * 1024)	   /* unsent bytes of one answer: stop reading its queue */
 #define A67_BODY_BUDGET (64 * 1024 * 1024) /* of all buffered bodies together: then 503 */
 #define A67_WATCH_GRACE 5000			   /* ms after its time until a worker is terminated */
+#define A67_NOTES_MAX	256				   /* refusals waiting to be put on record */
 
 typedef enum A67SlotState
 {
@@ -62,12 +64,19 @@ struct A67Listener
 {
 	A67Worker *worker;
 	A67HttpServer *server;
+	A67TlsPair pair; /* context NULL: plain HTTP */
+	uint16 port;
 	A67Keyring keys;
 	uint64 random;
 	A67Slot *slots;
 	int nslots;
 	dlist_head waiting;
-	int nwaiting;
+	int nwaiting; /* without notes, which wait in the same line */
+	int nnotes;
+	uint64 lost_notes;
+	char stamp[A67_REQUEST_ID_SIZE];
+	A67HttpField stamp_field;
+	struct A67Sockets *sockets; /* of /ws */
 	size_t body_reserved;
 	bool stirred;		 /* a callback has left something for a67_dispatch_run */
 	bool launch_failing; /* said so in the log already */
@@ -84,6 +93,12 @@ extern void a67_dispatch_run(A67Listener *listener);
 extern int64 a67_dispatch_deadline(A67Listener *listener);
 /* Ends the slot's job without an answer of its worker. */
 extern void a67_dispatch_fail(A67Slot *slot, int status, const char *message);
+
+/* note.c */
+/* Puts the refusal of a request on record, in a while. claims NULL: nobody knows who sent it. */
+extern void a67_note_refusal(const A67Visit *visit, const A67JwtClaims *claims);
+/* A note cannot be recorded and is about to be freed. */
+extern void a67_note_lost(const A67Job *note);
 
 /* pool.c */
 extern void a67_pool_init(A67Listener *listener);

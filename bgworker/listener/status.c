@@ -22,6 +22,7 @@ static const Rule rules[] = {
 	{"08", 503, false},								  /* connection to something behind us */
 	{"0L", REFUSED, false},							  /* invalid grantor */
 	{"0P", REFUSED, false},							  /* invalid role */
+	{"25006", 405, false},							  /* GET of what may change data */
 	{"22", 400, false},								  /* data, invalid parameter */
 	{"23503", 409, false},							  /* foreign key */
 	{"23505", 409, false},							  /* unique */

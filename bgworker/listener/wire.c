@@ -17,7 +17,11 @@ typedef struct CallRecord
 	uint8_t body_kind;
 	uint8_t has_body;
 	uint8_t anonymous;
-	uint8_t spare[5];
+	uint8_t safe;
+	uint8_t gzip;
+	uint8_t note;
+	uint8_t own;
+	uint8_t spare[1];
 } CallRecord;
 
 typedef struct HeadRecord
@@ -100,6 +104,10 @@ a67_wire_put_call(A67Buf *buf, const A67Call *call)
 		.body_kind = call->body_kind,
 		.has_body = call->has_body,
 		.anonymous = call->anonymous,
+		.safe = call->safe,
+		.gzip = call->gzip,
+		.note = call->note,
+		.own = call->own,
 	};
 
 	a67_buf_append(buf, &frame, 1);
@@ -113,6 +121,7 @@ a67_wire_put_call(A67Buf *buf, const A67Call *call)
 	put_text(buf, call->path);
 	put_text(buf, call->headers);
 	put_text(buf, call->request_id);
+	put_text(buf, call->address);
 	return !buf->failed;
 }
 
@@ -135,6 +144,10 @@ a67_wire_get_call(const void *message, size_t len, A67Call *call)
 	call->body_kind = record.body_kind;
 	call->has_body = record.has_body != 0;
 	call->anonymous = record.anonymous != 0;
+	call->safe = record.safe != 0;
+	call->gzip = record.gzip != 0;
+	call->note = record.note != 0;
+	call->own = record.own != 0;
 	call->function = get_text(&in);
 	call->body_arg = get_text(&in);
 	call->params = get_text(&in);
@@ -144,6 +157,7 @@ a67_wire_get_call(const void *message, size_t len, A67Call *call)
 	call->path = get_text(&in);
 	call->headers = get_text(&in);
 	call->request_id = get_text(&in);
+	call->address = get_text(&in);
 	return in.ok && in.left == 0 && record.body_kind <= A67_BODY_RAW;
 }
 

@@ -9,7 +9,7 @@
  *   worker → listener   READY once, then for each call HEAD DATA* END, or BROKEN after a HEAD
  *
  * A worker answers a call exactly once and only after it has taken the call's LAST or ABORT. An
- * aborted call is answered with END alone.
+ * aborted call is answered with END alone, and so is a note.
  */
 #ifndef A67_LISTENER_WIRE_H
 #define A67_LISTENER_WIRE_H
@@ -57,15 +57,20 @@ typedef struct A67Call
 	uint8_t body_kind;	 /* A67BodyKind */
 	bool has_body;		 /* BODY* LAST follow */
 	bool anonymous;		 /* no token: a refusal is 401 instead of 403 */
+	bool safe;			 /* only functions that change nothing */
+	bool gzip;			 /* the client takes a compressed answer */
+	bool note;			 /* calls nothing: a refusal to be put on record, answered with END */
+	bool own; /* the listener's own question: schema a67_internal, the session's rights */
 	const char *function;
 	const char *body_arg;
-	const char *params; /* JSON object of the arguments from path and query */
+	const char *params; /* JSON array name, text, name, text …: arguments from path and query */
 	const char *role;
 	const char *claims; /* JSON; "" when anonymous */
 	const char *method;
 	const char *path;
 	const char *headers; /* JSON object, names in lower case, without authorization */
 	const char *request_id;
+	const char *address; /* of the client; "" when it has none */
 } A67Call;
 
 typedef struct A67AnswerField

@@ -112,5 +112,15 @@ RETURNS TABLE (name text, pid integer, started_at timestamptz, last_tick_at time
 AS 'MODULE_PATHNAME', 'a67_sql_worker_status' LANGUAGE C VOLATILE STRICT;
 
 CREATE OR REPLACE FUNCTION a67_internal._listener_status()
-RETURNS TABLE (pid integer, address text, port integer, clients integer, requests bigint, api_workers integer, queued integer)
+RETURNS TABLE (pid integer, address text, port integer, clients integer, requests bigint, api_workers integer, queued integer,
+    scheme text, tls_pin text)
 AS 'MODULE_PATHNAME', 'a67_sql_listener_status' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION a67_internal._listener_status() IS
+    'One row per listener; tls_pin is there when its key was made by itself: SHA-256 of its public key, base64url';
+
+CREATE OR REPLACE FUNCTION a67_internal._listener_url(scheme text, address text, port integer) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+    SELECT format(CASE WHEN address LIKE '%:%' THEN '%s://[%s]:%s' ELSE '%s://%s:%s' END, scheme, address, port)
+$$;

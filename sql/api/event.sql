@@ -5,7 +5,8 @@ LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
     INSERT INTO a67_internal.event (owner_id, type, subject_id, payload)
-    VALUES (_event.owner_id, _event.type, _event.subject_id, jsonb_strip_nulls(_event.payload))
+    VALUES (_event.owner_id, _event.type, _event.subject_id, jsonb_strip_nulls(_event.payload));
+    SELECT a67_internal._wake('listener')
 $$;
 
 -- Raises an alert, or counts it again while it is open; an event only for a new one.

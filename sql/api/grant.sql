@@ -54,12 +54,20 @@ GRANT SELECT ON a67.worker_status, a67.listener, a67.audit TO a67_admin;
 -- What policies, invoker views and invoker functions need of the private schema.
 GRANT EXECUTE ON FUNCTION
     a67_internal._page_size(integer),
-    a67_internal._node_json(a67.node),
+    a67_internal._node_json(a67.node, jsonb),
     a67_internal._deployment_json(a67.deployment, boolean)
     TO a67_user, a67_admin;
 -- A refusal is noted after its transaction was rolled back, by the session's own user.
 GRANT USAGE ON SCHEMA a67_internal TO a67_authenticator;
 GRANT EXECUTE ON FUNCTION a67_internal._audit(text, text, text, uuid) TO a67_authenticator;
+-- The listener's own questions, asked through its pool by the session's own user.
+GRANT EXECUTE ON FUNCTION
+    a67_internal._event_feed(xid8, bigint, integer),
+    a67_internal._event_replay(uuid, bigint, xid8, bigint, xid8, bigint, text[], integer),
+    a67_internal._node_metrics(uuid[], integer)
+    TO a67_authenticator;
+GRANT EXECUTE ON FUNCTION a67_internal._event_position(bigint) TO a67_user, a67_admin;
 GRANT EXECUTE ON FUNCTION a67_internal._claims_user_id() TO a67_user, a67_admin;
 GRANT EXECUTE ON FUNCTION a67_internal._node_live() TO a67_user, a67_admin;
-GRANT EXECUTE ON FUNCTION a67_internal._worker_status(), a67_internal._listener_status() TO a67_admin;
+GRANT EXECUTE ON FUNCTION a67_internal._worker_status(), a67_internal._listener_status(),
+    a67_internal._listener_url(text, text, integer) TO a67_admin;

@@ -101,7 +101,7 @@ SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
 BEGIN
     PERFORM a67_internal._operator_id(), a67_internal._current_key('hs256'), a67_internal._current_key('ed25519');
-    PERFORM a67_internal._keys_publish();
+    PERFORM a67_internal._keys_publish(), a67_internal._event_rebase();
 END
 $$;
 

@@ -10,6 +10,7 @@ DECLARE
     secret text := a67_internal._base64url(a67_internal._random_bytes(32));
     controller_key bytea := (a67_internal._current_key('ed25519')).public_key;
     expiry timestamptz;
+    pin text;
 BEGIN
     IF ttl IS NULL OR ttl < interval '1 second' OR ttl > interval '30 days' THEN
         RAISE EXCEPTION 'token life must be between 1 second and 30 days'
@@ -22,7 +23,9 @@ BEGIN
     RETURNING expires_at INTO expiry;
     PERFORM a67_internal._audit('join_token.create', 'ok', join_token_create.name);
     PERFORM set_config('response.status', '201', true);
-    RETURN jsonb_build_object('token', 'a67j.' || secret || '.' || a67_internal._base64url(controller_key),
+    -- A server that vouches for itself is known by its key; one with a certificate of a CA by its name.
+    SELECT l.tls_pin INTO pin FROM a67_internal._listener_status() l WHERE l.tls_pin IS NOT NULL LIMIT 1;
+    RETURN jsonb_build_object('token', concat_ws('.', 'a67j', secret, a67_internal._base64url(controller_key), pin),
                               'expires_at', expiry);
 END
 $$;
@@ -64,7 +67,7 @@ BEGIN
     SELECT * INTO token FROM a67_internal.join_token t
     WHERE t.token_hash = sha256(convert_to(coalesce(split_part(join_token, '.', 2), ''), 'UTF8'))
     FOR UPDATE;
-    IF NOT FOUND OR join_token !~ '^a67j\.[A-Za-z0-9_-]{43}\.[A-Za-z0-9_-]{43}$' OR token.expires_at <= now() THEN
+    IF NOT FOUND OR join_token !~ '^a67j(\.[A-Za-z0-9_-]{43}){2,3}$' OR token.expires_at <= now() THEN
         RAISE EXCEPTION 'join token is invalid or expired'
             USING ERRCODE = 'PT401', HINT = 'Make a new one with a67.join_token_create().';
     END IF;
@@ -84,7 +87,7 @@ AS $$
         'node_id', node_id,
         'node_token', a67_internal._token(node_id, 'a67_node', current_setting('a67.node_token_lifetime')::interval),
         'controller_endpoint', coalesce(nullif(current_setting('a67.public_url'), ''),
-            (SELECT format('http://%s:%s', l.address, l.port) FROM a67_internal._listener_status() l ORDER BY l.pid LIMIT 1)),
+            (SELECT a67_internal._listener_url(l.scheme, l.address, l.port) FROM a67_internal._listener_status() l ORDER BY l.pid LIMIT 1)),
         'controller_key', a67_internal._base64url((a67_internal._current_key('ed25519')).public_key),
         'heartbeat_interval', extract(epoch FROM current_setting('a67.heartbeat_interval')::interval)::float8)
 $$;

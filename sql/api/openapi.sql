@@ -57,6 +57,19 @@ AS $$
         || '{"responses": {"2XX": {"description": "Done."}, "default": {"$ref": "#/components/responses/Error"}}}'::jsonb)
 $$;
 
+-- The routes as given, if they are few enough: strangers may ask.
+CREATE OR REPLACE FUNCTION a67_internal._openapi_routes(routes jsonb) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+BEGIN
+    IF jsonb_typeof(routes) IS DISTINCT FROM 'array' OR jsonb_array_length(routes) > 500 THEN
+        RAISE EXCEPTION 'routes must be an array of at most 500' USING ERRCODE = '22023', DETAIL = 'Field: routes.';
+    END IF;
+    RETURN routes;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION a67.openapi(routes jsonb DEFAULT '[]') RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
@@ -68,7 +81,7 @@ AS $$
     ), operation AS (
         SELECT r.route ->> 'path' AS path, lower(r.route ->> 'method') AS method,
                a67_internal._openapi_operation(p, r.route) AS description
-        FROM (SELECT route FROM rpc UNION ALL SELECT * FROM jsonb_array_elements(routes)) r
+        FROM (SELECT route FROM rpc UNION ALL SELECT * FROM jsonb_array_elements(a67_internal._openapi_routes(routes))) r
         JOIN pg_proc p ON p.pronamespace = 'a67'::regnamespace AND p.proname = r.route ->> 'function'
     ), path AS (
         SELECT o.path, jsonb_object_agg(o.method, o.description) AS item FROM operation o GROUP BY o.path)

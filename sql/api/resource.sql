@@ -12,32 +12,35 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION a67_internal._node_json(n a67.node) RETURNS jsonb
+-- Without search_path and parsed once, so that the planner inlines it: a list calls it for every row.
+CREATE OR REPLACE FUNCTION a67_internal._node_json(n a67.node, deployments jsonb) RETURNS jsonb
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, a67, a67_internal, pg_temp
-AS $$
-    SELECT jsonb_build_object('id', n.node_id, 'name', n.name, 'provider', n.provider, 'region', n.region, 'status', n.status,
-        'status_reason', n.status_reason, 'endpoint', n.endpoint, 'version', n.version, 'registered_at', n.registered_at,
-        'last_heartbeat_at', n.last_heartbeat_at,
-        'capabilities', jsonb_build_object('cpu_cores', n.cpu_cores, 'memory_bytes', n.memory_bytes, 'disk_bytes', n.disk_bytes),
-        'metrics', jsonb_build_object('cpu_percent', n.cpu_percent, 'memory_percent', n.memory_percent,
-                                      'disk_percent', n.disk_percent, 'load1', n.load1),
-        'deployments', (SELECT coalesce(jsonb_agg(DISTINCT r.deployment), '[]') FROM a67.replica r
-                        WHERE r.node_id = n.node_id AND r.desired_state = 'running'))
-$$;
+RETURN jsonb_build_object('id', n.node_id, 'name', n.name, 'provider', n.provider, 'region', n.region, 'status', n.status,
+    'status_reason', n.status_reason, 'endpoint', n.endpoint, 'version', n.version, 'registered_at', n.registered_at,
+    'last_heartbeat_at', n.last_heartbeat_at,
+    'capabilities', jsonb_build_object('cpu_cores', n.cpu_cores, 'memory_bytes', n.memory_bytes, 'disk_bytes', n.disk_bytes),
+    'metrics', jsonb_build_object('cpu_percent', n.cpu_percent, 'memory_percent', n.memory_percent,
+                                  'disk_percent', n.disk_percent, 'load1', n.load1),
+    'deployments', deployments);
 
+-- Lists are PL/pgSQL because that keeps their plans for the life of a session.
 CREATE OR REPLACE FUNCTION a67.node_list(status text DEFAULT NULL, provider text DEFAULT NULL, region text DEFAULT NULL,
     "limit" integer DEFAULT 100, "offset" integer DEFAULT 0) RETURNS jsonb
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
-    SELECT coalesce(jsonb_agg(a67_internal._node_json(n) ORDER BY n.name, n.node_id), '[]')
-    FROM (SELECT t.* FROM a67.node t
-          WHERE (node_list.status IS NULL OR t.status = node_list.status)
-            AND (node_list.provider IS NULL OR t.provider = node_list.provider)
-            AND (node_list.region IS NULL OR t.region = node_list.region)
-          ORDER BY t.name, t.node_id
-          LIMIT a67_internal._page_size("limit") OFFSET greatest("offset", 0)) n
+BEGIN
+    RETURN (
+        SELECT coalesce(jsonb_agg(a67_internal._node_json(n, d.names) ORDER BY n.name, n.node_id), '[]')
+        FROM (SELECT t.* FROM a67.node t
+              WHERE (node_list.status IS NULL OR t.status = node_list.status)
+                AND (node_list.provider IS NULL OR t.provider = node_list.provider)
+                AND (node_list.region IS NULL OR t.region = node_list.region)
+              ORDER BY t.name, t.node_id
+              LIMIT a67_internal._page_size("limit") OFFSET greatest("offset", 0)) n,
+             LATERAL (SELECT coalesce(jsonb_agg(DISTINCT r.deployment), '[]') AS names FROM a67.replica r
+                      WHERE r.node_id = n.node_id AND r.desired_state = 'running') d);
+END
 $$;
 COMMENT ON FUNCTION a67.node_list(text, text, text, integer, integer) IS 'Your nodes, by status, provider or region';
 
@@ -48,7 +51,9 @@ AS $$
 DECLARE
     found_node jsonb;
 BEGIN
-    SELECT a67_internal._node_json(n) INTO found_node FROM a67.node n
+    SELECT a67_internal._node_json(n, (SELECT coalesce(jsonb_agg(DISTINCT r.deployment), '[]') FROM a67.replica r
+                                       WHERE r.node_id = n.node_id AND r.desired_state = 'running'))
+    INTO found_node FROM a67.node n
     WHERE n.node_id::text = lower(node_get.node) OR n.name = node_get.node
     ORDER BY (n.node_id::text = lower(node_get.node)) DESC LIMIT 1;
     IF found_node IS NULL THEN
@@ -111,11 +116,13 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
     SELECT coalesce(jsonb_agg(jsonb_build_object('id', e.event_id, 'type', e.type, 'at', e.at, 'subject_id', e.subject_id,
-                                                 'payload', e.payload) ORDER BY e.event_id), '[]')
-    FROM (SELECT t.* FROM a67.event t WHERE t.event_id > coalesce(since, 0)
-          ORDER BY t.event_id LIMIT a67_internal._page_size("limit")) e
+                                                 'payload', e.payload) ORDER BY e.xid, e.event_id), '[]')
+    FROM (SELECT t.* FROM a67_internal.event t, a67_internal._event_position(coalesce(since, 0)) p
+          WHERE (t.xid, t.event_id) > (p.xid, p.event_id) AND t.xid < pg_snapshot_xmin(pg_current_snapshot())
+          ORDER BY t.xid, t.event_id LIMIT a67_internal._page_size("limit")) e
 $$;
-COMMENT ON FUNCTION a67.event_list(bigint, integer) IS 'Your events after the one with the id since, oldest first';
+COMMENT ON FUNCTION a67.event_list(bigint, integer) IS
+    'Your events behind the one with the id since, in the order in which they became certain (not of their ids)';
 
 CREATE OR REPLACE FUNCTION a67.alert_list(include_resolved boolean DEFAULT false, "limit" integer DEFAULT 100) RETURNS jsonb
 LANGUAGE sql STABLE

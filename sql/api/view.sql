@@ -79,7 +79,8 @@ FROM a67_internal._worker_status() w;
 COMMENT ON VIEW a67.worker_status IS 'The background workers: last tick, lag behind schedule, errors, restarts';
 
 CREATE OR REPLACE VIEW a67.listener WITH (security_invoker = true) AS
-SELECT l.pid, l.address, l.port, format('http://%s:%s', l.address, l.port) AS url, l.clients, l.requests, l.api_workers, l.queued
+SELECT l.pid, l.address, l.port, a67_internal._listener_url(l.scheme, l.address, l.port) AS url, l.clients, l.requests,
+       l.api_workers, l.queued, l.tls_pin
 FROM a67_internal._listener_status() l;
 COMMENT ON VIEW a67.listener IS 'The HTTP listeners: where they listen and how busy they are';
 

@@ -6,10 +6,13 @@ CREATE TABLE a67_internal.event (
     owner_id uuid NOT NULL REFERENCES a67_internal."user",
     type text NOT NULL,
     subject_id uuid NOT NULL,
-    payload jsonb NOT NULL
+    payload jsonb NOT NULL,
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id()
 );
 COMMENT ON TABLE a67_internal.event IS 'What happened to an owner''s nodes, deployments and replicas';
-CREATE INDEX event_owner_id_idx ON a67_internal.event (owner_id, event_id);
+COMMENT ON COLUMN a67_internal.event.xid IS 'The transaction that wrote it: readers follow (xid, event_id), see sql/api/feed.sql';
+CREATE INDEX event_xid_idx ON a67_internal.event (xid, event_id);
+CREATE INDEX event_owner_id_idx ON a67_internal.event (owner_id, xid, event_id);
 
 CREATE TABLE a67_internal.alert (
     alert_id uuid PRIMARY KEY DEFAULT gen_random_uuid(),

@@ -205,6 +205,22 @@ utf8_length(const unsigned char *bytes, size_t left)
 	return length;
 }
 
+bool
+a67_utf8_is_valid(const char *text, size_t count)
+{
+	size_t at = 0;
+
+	while (at < count)
+	{
+		size_t length = utf8_length((const unsigned char *) text + at, count - at);
+
+		if (length == 0)
+			return false;
+		at += length;
+	}
+	return true;
+}
+
 /* Appends the escaped form of one byte that cannot stand as it is in a JSON string. */
 static void
 append_escape(A67Buf *buf, unsigned char byte)

@@ -69,6 +69,9 @@ bool a67_buf_append_vfmt(A67Buf *buf, const char *format, va_list args) A67_PRIN
  */
 bool a67_buf_append_json_string(A67Buf *buf, const char *text, size_t count);
 
+/* Whether all of it is well-formed UTF-8. */
+bool a67_utf8_is_valid(const char *text, size_t count);
+
 /* Drops count bytes from the front (all of them when there are fewer).  O(1). */
 void a67_buf_consume(A67Buf *buf, size_t count);
 

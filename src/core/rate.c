@@ -65,7 +65,7 @@ a67_rate_take(A67RateBucket *bucket, const A67RateSpec *spec, int64_t now_ms, A6
 {
 	uint64_t missing;
 
-	if (spec->tokens == 0)
+	if (spec->tokens == 0 || spec->period_ms == 0)
 	{
 		*answer = (A67RateAnswer){.allowed = true};
 		return;

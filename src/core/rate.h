@@ -32,7 +32,7 @@ typedef enum A67RateClass
 
 #define A67_RATE_LIMITS_TEXT                                            \
 	"address=100/s:200, auth=10/min:10, read=50/s:100, write=10/s:50, " \
-	"heartbeat=2/s:10, bulk=1/s:20"
+	"heartbeat=10/s:50, bulk=1/s:20"
 
 /* tokens 0: not limited. */
 typedef struct A67RateSpec

@@ -14,6 +14,9 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
+#include "core/http/cors.h"
+#include "platform/compat.h"
+
 char *a67_database;
 char *a67_listen_address;
 int a67_port;
@@ -41,6 +44,17 @@ int a67_password_iterations;
 bool a67_registration;
 char *a67_master_key_file;
 char *a67_public_url;
+int a67_tls;
+char *a67_tls_certificate_file;
+char *a67_tls_key_file;
+char *a67_cors_origins;
+char *a67_trusted_proxies;
+char *a67_rate_limits;
+
+static const A67Networks no_networks;
+static const A67RateLimits no_limits;
+const A67Networks *a67_trusted_networks = &no_networks;
+const A67RateLimits *a67_rates = &no_limits;
 
 #define SECOND 1000
 #define MINUTE (60 * SECOND)
@@ -161,6 +175,82 @@ check_not_empty(char **value, void **extra, GucSource source)
 	return false;
 }
 
+static bool
+check_file_name(char **value, void **extra, GucSource source)
+{
+	if (strlen(*value) < MAXPGPATH)
+		return true;
+	GUC_check_errdetail("It must not be longer than %d characters.", MAXPGPATH - 1);
+	return false;
+}
+
+static bool
+check_cors_origins(char **value, void **extra, GucSource source)
+{
+	char why[256];
+
+	if (a67_cors_origins_ok(*value, why, sizeof(why)))
+		return true;
+	GUC_check_errdetail("%s", why);
+	return false;
+}
+
+/* Whether the text was understood; what it says becomes the extra, which the server frees. */
+static bool
+keep_parsed(void *parsed, bool understood, const char *why, void **extra)
+{
+	if (understood)
+	{
+		*extra = parsed;
+		return true;
+	}
+	a67_guc_release(parsed);
+	GUC_check_errdetail("%s", why);
+	return false;
+}
+
+static bool
+check_trusted_proxies(char **value, void **extra, GucSource source)
+{
+	A67Networks *parsed = a67_guc_allocate(sizeof(*parsed));
+	char why[256];
+
+	if (parsed == NULL)
+		return false;
+	return keep_parsed(parsed, a67_networks_parse(*value, parsed, why, sizeof(why)), why, extra);
+}
+
+static void
+assign_trusted_proxies(const char *value, void *extra)
+{
+	a67_trusted_networks = extra;
+}
+
+static bool
+check_rate_limits(char **value, void **extra, GucSource source)
+{
+	A67RateLimits *parsed = a67_guc_allocate(sizeof(*parsed));
+	char why[256];
+
+	if (parsed == NULL)
+		return false;
+	return keep_parsed(parsed, a67_rate_limits_parse(*value, parsed, why, sizeof(why)), why, extra);
+}
+
+static void
+assign_rate_limits(const char *value, void *extra)
+{
+	a67_rates = extra;
+}
+
+static const struct config_enum_entry tls_modes[] = {
+	{"auto", A67_TLS_AUTO, false}, {"on", A67_TLS_ON, false},
+	{"off", A67_TLS_OFF, false},   {"true", A67_TLS_ON, true},
+	{"yes", A67_TLS_ON, true},	   {"1", A67_TLS_ON, true},
+	{"false", A67_TLS_OFF, true},  {"no", A67_TLS_OFF, true},
+	{"0", A67_TLS_OFF, true},	   {NULL, 0, false},
+};
+
 typedef struct StringSetting
 {
 	const char *name;
@@ -170,17 +260,28 @@ typedef struct StringSetting
 	GucContext context;
 	int flags;
 	GucStringCheckHook check;
+	GucStringAssignHook assign;
 } StringSetting;
 
 static const StringSetting strings[] = {
 	{"a67.database", "Database in which the extension lives.", &a67_database, "postgres",
-	 PGC_POSTMASTER, 0, check_not_empty},
+	 PGC_POSTMASTER, 0, check_not_empty, NULL},
 	{"a67.listen_address", "IP address on which the listeners accept connections.",
-	 &a67_listen_address, "127.0.0.1", PGC_POSTMASTER, 0, check_listen_address},
+	 &a67_listen_address, "127.0.0.1", PGC_POSTMASTER, 0, check_listen_address, NULL},
 	{"a67.master_key_file", "File of the key under which secrets are sealed.", &a67_master_key_file,
-	 "a67_master.key", PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_not_empty},
+	 "a67_master.key", PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_not_empty, NULL},
 	{"a67.public_url", "URL under which nodes reach the listeners.", &a67_public_url, "",
-	 PGC_SIGHUP, 0, check_public_url},
+	 PGC_SIGHUP, 0, check_public_url, NULL},
+	{"a67.tls_certificate_file", "File of the certificate chain of the listeners (PEM).",
+	 &a67_tls_certificate_file, "", PGC_SIGHUP, 0, check_file_name, NULL},
+	{"a67.tls_key_file", "File of the private key of the listeners (PEM).", &a67_tls_key_file, "",
+	 PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_file_name, NULL},
+	{"a67.cors_origins", "Origins whose pages may read the answers of the listeners.",
+	 &a67_cors_origins, "", PGC_SIGHUP, 0, check_cors_origins, NULL},
+	{"a67.trusted_proxies", "Networks whose X-Forwarded-For tells the address of the client.",
+	 &a67_trusted_proxies, "", PGC_SIGHUP, 0, check_trusted_proxies, assign_trusted_proxies},
+	{"a67.rate_limits", "How many requests a client may send, by class of request.",
+	 &a67_rate_limits, A67_RATE_LIMITS_TEXT, PGC_SIGHUP, 0, check_rate_limits, assign_rate_limits},
 };
 
 void
@@ -212,7 +313,12 @@ a67_settings_define(void)
 		if (context == PGC_POSTMASTER && !process_shared_preload_libraries_in_progress)
 			context = PGC_SIGHUP;
 		DefineCustomStringVariable(s->name, s->text, NULL, s->variable, s->initial, context,
-								   s->flags, s->check, NULL, NULL);
+								   s->flags, s->check, s->assign, NULL);
 	}
+	DefineCustomEnumVariable("a67.tls", "Whether the listeners speak TLS.", NULL, &a67_tls,
+							 A67_TLS_AUTO, tls_modes,
+							 process_shared_preload_libraries_in_progress ? PGC_POSTMASTER
+																		  : PGC_SIGHUP,
+							 0, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("a67");
 }

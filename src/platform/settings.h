@@ -10,10 +10,21 @@
 #ifndef A67_SETTINGS_H
 #define A67_SETTINGS_H
 
+#include "core/address.h"
+#include "core/rate.h"
+
 #include <stdbool.h>
 
-#define A67_LISTENERS_MAX			8
-#define A67_API_WORKERS_MAX			32
+#define A67_LISTENERS_MAX	8
+#define A67_API_WORKERS_MAX 32
+
+/* a67.tls */
+typedef enum A67TlsMode
+{
+	A67_TLS_AUTO, /* off on loopback, else on */
+	A67_TLS_ON,
+	A67_TLS_OFF,
+} A67TlsMode;
 
 /* Hashes of passwords are readable within these limits: never narrow them. */
 #define A67_PASSWORD_MEMORY_MIN		(8 * 1024)	  /* kB */
@@ -27,6 +38,7 @@ extern int a67_port;
 extern int a67_listeners;
 extern int a67_api_workers; /* per listener */
 extern int a67_max_nodes;
+extern int a67_tls; /* A67TlsMode */
 
 /* Changed by a reload. */
 extern int a67_heartbeat_interval; /* ms */
@@ -50,6 +62,13 @@ extern int a67_password_iterations;
 extern bool a67_registration;
 extern char *a67_master_key_file;
 extern char *a67_public_url;
+extern char *a67_tls_certificate_file;
+extern char *a67_tls_key_file;
+extern char *a67_cors_origins;
+extern char *a67_trusted_proxies;
+extern const A67Networks *a67_trusted_networks; /* what a67.trusted_proxies says; never NULL */
+extern char *a67_rate_limits;
+extern const A67RateLimits *a67_rates; /* what a67.rate_limits says; never NULL */
 
 /* Declares all of them to the server and reserves the prefix "a67". Call once, from _PG_init. */
 void a67_settings_define(void);

@@ -41,7 +41,10 @@ init_shared(A67Shared *shared)
 	memset(shared, 0, sizeof(*shared));
 	shared->locks = GetNamedLWLockTranche(TRANCHE_NAME);
 	for (int i = 0; i < A67_WORKER_SLOTS_MAX; i++)
+	{
 		shared->slots[i].procno = A67_NO_PROC;
+		pg_atomic_init_u32(&shared->slots[i].wakes, 0);
+	}
 	for (int i = 0; i < A67_LISTENERS_MAX; i++)
 	{
 		pg_atomic_init_u32(&shared->listeners[i].clients, 0);
@@ -97,20 +100,25 @@ a67_lock(A67LockId id)
 }
 
 void
-a67_listener_publish(int instance, const char *address, int port)
+a67_listener_publish(int instance, const A67ListenerPlace *place)
 {
 	A67ListenerInfo *info;
 
 	Assert(instance >= 0 && instance < A67_LISTENERS_MAX);
 	info = &a67_shared->listeners[instance];
 	LWLockAcquire(a67_lock(A67_LOCK_STATUS), LW_EXCLUSIVE);
-	strlcpy(info->address, address, sizeof(info->address));
-	info->port = port;
+	strlcpy(info->address, place->address, sizeof(info->address));
+	info->port = place->port;
+	strlcpy(info->scheme, place->scheme, sizeof(info->scheme));
+	strlcpy(info->tls_pin, place->tls_pin, sizeof(info->tls_pin));
+	if (info->pid != MyProcPid)
+	{
+		pg_atomic_write_u32(&info->clients, 0);
+		pg_atomic_write_u32(&info->api_workers, 0);
+		pg_atomic_write_u32(&info->queued, 0);
+		pg_atomic_write_u64(&info->requests, 0);
+	}
 	info->pid = MyProcPid;
-	pg_atomic_write_u32(&info->clients, 0);
-	pg_atomic_write_u32(&info->api_workers, 0);
-	pg_atomic_write_u32(&info->queued, 0);
-	pg_atomic_write_u64(&info->requests, 0);
 	LWLockRelease(a67_lock(A67_LOCK_STATUS));
 }
 

@@ -19,6 +19,8 @@
 #define A67_WORKER_SLOTS_MAX 32
 #define A67_ERROR_TEXT_SIZE	 256
 #define A67_ADDRESS_SIZE	 64
+#define A67_SCHEME_SIZE		 8
+#define A67_PIN_TEXT_SIZE	 44 /* 32 bytes in base64url */
 #define A67_NO_PROC			 (-1)
 
 typedef enum A67LockId
@@ -26,6 +28,7 @@ typedef enum A67LockId
 	A67_LOCK_STATUS, /* worker slots and listener entries */
 	A67_LOCK_KEYRING,
 	A67_LOCK_LIVE,
+	A67_LOCK_TLS_PAIR, /* making the files of the self-made pair */
 	A67_LOCKS
 } A67LockId;
 
@@ -49,6 +52,7 @@ typedef struct A67WorkerSlot
 	int quick_exits; /* exits in a row soon after the start: the launcher's back-off */
 	TimestampTz last_error_at;
 	char last_error[A67_ERROR_TEXT_SIZE];
+	pg_atomic_uint32 wakes; /* a67_wake of its name: tells those from other uses of the latch */
 } A67WorkerSlot;
 
 /* What a listener publishes about itself; the listener itself writes the counters at any time. */
@@ -57,11 +61,22 @@ typedef struct A67ListenerInfo
 	int pid; /* 0: not listening */
 	char address[A67_ADDRESS_SIZE];
 	int port; /* the real one, also when a67.port is 0 */
+	char scheme[A67_SCHEME_SIZE];
+	char tls_pin[A67_PIN_TEXT_SIZE];
 	pg_atomic_uint32 clients;
 	pg_atomic_uint32 api_workers; /* running now */
 	pg_atomic_uint32 queued;	  /* requests waiting for an api worker */
 	pg_atomic_uint64 requests;	  /* answered since the start */
 } A67ListenerInfo;
+
+/* Where and how a listener accepts connections. */
+typedef struct A67ListenerPlace
+{
+	const char *address;
+	int port;
+	const char *scheme;	 /* "http" or "https" */
+	const char *tls_pin; /* of a key that the listeners made themselves; else "" */
+} A67ListenerPlace;
 
 typedef struct A67Shared
 {
@@ -93,10 +108,10 @@ A67Shared *a67_shared_require(void);
 LWLock *a67_lock(A67LockId id);
 
 /*
- * Publishes where listener `instance` (0..A67_LISTENERS_MAX-1) accepts connections and zeroes its
- * counters; withdrawn by a67_listener_withdraw, which is safe in an exit callback and to repeat.
+ * Publishes where listener `instance` (0..A67_LISTENERS_MAX-1) accepts connections. Its
+ * first call zeroes the counters. Withdrawn by a67_listener_withdraw, which is safe in an exit callback and to repeat.
  */
-void a67_listener_publish(int instance, const char *address, int port);
+void a67_listener_publish(int instance, const A67ListenerPlace *place);
 void a67_listener_withdraw(int instance);
 
 #endif /* A67_SHMEM_H */

@@ -190,27 +190,26 @@ a67_sql_listener_status(PG_FUNCTION_ARGS)
 	for (int i = 0; i < A67_LISTENERS_MAX; i++)
 	{
 		A67ListenerInfo *info = &a67_shared->listeners[i];
-		char address[A67_ADDRESS_SIZE];
-		int pid;
-		int port;
-		Datum values[7];
-		bool nulls[7] = {false};
+		A67ListenerInfo copy;
+		Datum values[9];
+		bool nulls[9] = {false};
 
 		LWLockAcquire(a67_lock(A67_LOCK_STATUS), LW_SHARED);
-		pid = info->pid;
-		port = info->port;
-		memcpy(address, info->address, sizeof(address));
+		copy = *info;
 		LWLockRelease(a67_lock(A67_LOCK_STATUS));
-		if (pid == 0)
+		if (copy.pid == 0)
 			continue;
 
-		values[0] = Int32GetDatum(pid);
-		values[1] = CStringGetTextDatum(address);
-		values[2] = Int32GetDatum(port);
+		values[0] = Int32GetDatum(copy.pid);
+		values[1] = CStringGetTextDatum(copy.address);
+		values[2] = Int32GetDatum(copy.port);
 		values[3] = Int32GetDatum((int32) pg_atomic_read_u32(&info->clients));
 		values[4] = Int64GetDatum((int64) pg_atomic_read_u64(&info->requests));
 		values[5] = Int32GetDatum((int32) pg_atomic_read_u32(&info->api_workers));
 		values[6] = Int32GetDatum((int32) pg_atomic_read_u32(&info->queued));
+		values[7] = CStringGetTextDatum(copy.scheme);
+		nulls[8] = copy.tls_pin[0] == '\0';
+		values[8] = nulls[8] ? (Datum) 0 : CStringGetTextDatum(copy.tls_pin);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	PG_RETURN_VOID();

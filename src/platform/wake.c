@@ -66,7 +66,10 @@ a67_wake(const char *name)
 		A67WorkerSlot *slot = &a67_shared->slots[i];
 
 		if (slot->procno != A67_NO_PROC && strcmp(slot->name, name) == 0)
+		{
+			pg_atomic_fetch_add_u32(&slot->wakes, 1);
 			SetLatch(&ProcGlobal->allProcs[slot->procno].procLatch);
+		}
 	}
 	LWLockRelease(a67_lock(A67_LOCK_STATUS));
 }

@@ -44,13 +44,13 @@ def wrk(url, script, connections, seconds, threads=1, arguments=()):
     return figures
 
 
-def pgbench(cluster, script, clients, seconds):
+def pgbench(cluster, script, clients, seconds, protocol="prepared", user="a67_authenticator"):
     """Runs pgbench with one script and returns {rps, mean_ms}."""
     path = cluster.folder / "pgbench.sql"
     path.write_text(script)
     process.own(path)
-    text = _output([server_program("pgbench"), "-n", "-M", "prepared", "-h", cluster.socket,
-                    "-U", "a67_authenticator", "-d", "postgres", "-c", clients, "-j", min(clients, 2), "-T", seconds,
+    text = _output([server_program("pgbench"), "-n", "-M", protocol, "-h", cluster.socket,
+                    "-U", user, "-d", "postgres", "-c", clients, "-j", min(clients, 2), "-T", seconds,
                     "-f", path])
     return {"rps": float(re.search(r"tps = ([\d.]+)", text)[1]),
             "mean_ms": float(re.search(r"latency average = ([\d.]+) ms", text)[1])}

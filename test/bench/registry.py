@@ -73,7 +73,7 @@ def selection(cluster):
 
 def main():
     with Cluster(settings={"a67.heartbeat_interval": "30s", "a67.max_clients": "256",
-                           "a67.max_nodes": "32768"}) as cluster:
+                           "a67.max_nodes": "32768", "a67.rate_limits": "off"}) as cluster:
         add_nodes(cluster, NODES)
         selection(cluster)
         heartbeats(cluster)

@@ -21,15 +21,16 @@ class Response:
 
 
 class Client:
-    """Requests to one base URL, with an optional bearer token."""
+    """Requests to one base URL, with an optional bearer token; tls is the context for https."""
 
-    def __init__(self, base, token=None, timeout=10.0):
+    def __init__(self, base, token=None, timeout=10.0, tls=None):
         self.base = base.rstrip("/")
         self.token = token
         self.timeout = timeout
+        self.tls = tls
 
     def as_user(self, token):
-        return Client(self.base, token, self.timeout)
+        return Client(self.base, token, self.timeout, self.tls)
 
     def request(self, method, path="/", body=None, headers=None):
         """Sends body (bytes as they are, everything else as JSON) and returns the Response."""
@@ -40,7 +41,11 @@ class Client:
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
             sent.setdefault("Content-Type", "application/json")
-        connection = http.client.HTTPConnection(url.hostname, url.port, timeout=self.timeout)
+        if url.scheme == "https":
+            connection = http.client.HTTPSConnection(url.hostname, url.port, timeout=self.timeout,
+                                                     context=self.tls)
+        else:
+            connection = http.client.HTTPConnection(url.hostname, url.port, timeout=self.timeout)
         try:
             connection.request(method, url.path + path, body=body, headers=sent)
             answer = connection.getresponse()

@@ -13,6 +13,7 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 from pathlib import Path
@@ -41,6 +42,8 @@ SETTINGS = {
     "a67.reconcile_interval": "300ms",
     "a67.probe_timeout": "1s",
     "a67.push_timeout": "2s",
+    # All clients of a test are one address.
+    "a67.rate_limits": "off",
 }
 
 
@@ -135,9 +138,11 @@ class Cluster:
         return self
 
     def configure(self, **changes):
-        """Writes the settings, with changes; they count from the next start (or reload)."""
+        """Writes the settings, with changes; they count from the next start (or reload). None leaves
+        a setting at the server's default."""
         self.settings.update(changes)
-        lines = [f"{name} = '{value}'" for name, value in self.settings.items()]
+        lines = [f"{name} = '{value}'" for name, value in self.settings.items()
+                 if value is not None]
         lines.append(f"unix_socket_directories = '{self.socket}'")
         path = self.data / "postgresql.auto.conf"
         path.write_text("\n".join(lines) + "\n")
@@ -244,18 +249,23 @@ class Cluster:
             raise ConnectionError("view a67.listener is empty")
         return found[0]["url"]
 
+    def trust(self):
+        """A TLS context that trusts the listener's certificate alone; None while it has none."""
+        path = self.data / (self.settings.get("a67.tls_certificate_file") or "a67_tls.crt")
+        return ssl.create_default_context(cafile=path) if path.exists() else None
+
     def wait_listening(self, timeout=30):
         """Waits until the listener answers readiness; returns its base URL."""
 
         def ready():
             url = self.listener_url()
-            answer = Client(url, timeout=2).get("/readyz")
+            answer = Client(url, timeout=2, tls=self.trust()).get("/readyz")
             return url if answer.status == 200 else None
 
         return wait_until("listener answers /readyz with 200", ready, timeout)
 
     def client(self, token=None):
-        return Client(self.listener_url(), token)
+        return Client(self.listener_url(), token, tls=self.trust())
 
     def workers(self):
         """a67.worker_status by name."""

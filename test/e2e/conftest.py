@@ -3,6 +3,7 @@ own for tests that break things. When a test fails, the server's log and views a
 are printed with it.
 """
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from cloud import Cloud  # noqa: E402  (the path comes first)
+from cloud import Cloud, Cluster  # noqa: E402  (the path comes first)
+from cloud.api import Api, haproxy, postgrest, program  # noqa: E402
 
 NAMES = ("oak", "elm", "ash", "fir")
 CLOUDS = []
@@ -70,3 +72,46 @@ def make_cloud():
     yield make
     for bringing in reversed(living):
         bringing.close()
+
+
+# -- the API, through every door that is here ------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def api_cluster():
+    """A server without nodes for the API tests; they make users of their own and change no setting."""
+    if os.environ.get("A67_API_URL"):
+        pytest.skip("A67_API_URL names a server that the test cannot look into")
+    with Cluster(settings={"a67.rate_limits": "off", "a67.trusted_proxies": "127.0.0.1"}) as cluster:
+        yield cluster
+
+
+def pytest_generate_tests(metafunc):
+    """The API tests run once for each door; A67_API_URL (and A67_API_TOKEN_ADMIN) names one elsewhere."""
+    if "api" in metafunc.fixturenames:
+        doors = ("url",) if os.environ.get("A67_API_URL") else ("listener", "haproxy", "postgrest")
+        metafunc.parametrize("api", doors, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def api(request):
+    """One door to the API."""
+    if request.param == "url":
+        yield Api("url", os.environ["A67_API_URL"], os.environ.get("A67_API_TOKEN_ADMIN"))
+        return
+    if request.param != "listener" and program(request.param) is None:
+        pytest.skip(f"there is no {request.param} on PATH")
+    cluster = request.getfixturevalue("api_cluster")
+    token = cluster.value("SELECT a67.token_create(a67_internal._operator_id(), '2 hours')")
+    url, daemon = cluster.listener_url(), None
+    try:
+        if request.param == "haproxy":
+            daemon, urls = haproxy(cluster.folder, A67_LISTENER=url.removeprefix("http://"))
+            url = daemon.wait_answering(urls["A67_BIND"])
+        elif request.param == "postgrest":
+            daemon, url = postgrest(cluster, cluster.value("SELECT a67_internal._jwks()::text"))
+            daemon.wait_answering(url)
+        yield Api(request.param, url, token)
+    finally:
+        if daemon is not None:
+            daemon.stop()

@@ -81,7 +81,7 @@ def test_remove_leaves_nothing(cloud):
         str(path) for agent in cloud.agents.values() for path in agent.state.rglob("hello.py")],
         until=lambda left: not left)
     for agent in cloud.agents.values():
-        assert list((agent.state / "replicas").iterdir()) == []
+        assert list((agent.state / "apps").iterdir()) == []
     assert all(refuses(url) for url in urls)
 
 

@@ -330,7 +330,7 @@ def test_package_round_trip_in_little_memory(cluster, http, token, package):
     user = http.as_user(token)
     user.timeout = 60
     digest = hashlib.sha256(package).hexdigest()
-    assert user.put("/api/v1/packages", package).json() == digest
+    assert user.put("/api/v1/packages", package).json() == {"digest": digest}
     assert hashlib.sha256(user.get(f"/api/v1/packages/{digest}").body).hexdigest() == digest
     assert private_memory(listener) - before < 8 * 1024
 
@@ -338,7 +338,7 @@ def test_package_round_trip_in_little_memory(cluster, http, token, package):
 def test_slow_client_holds_one_worker_and_no_memory(cluster, http, token, package):
     user = http.as_user(token)
     user.timeout = 60
-    digest = user.put("/api/v1/packages", package).json()
+    digest = user.put("/api/v1/packages", package).json()["digest"]
     listener = cluster.worker("listener").pid
     before = private_memory(listener)
     peer = dial(cluster, receive_buffer=65536)

@@ -351,7 +351,14 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memset(&world, 0, sizeof(world));
 	heard_len = 0;
 	a67_http_config_defaults(&config);
-	config.callbacks = (A67HttpCallbacks){on_head, on_body, on_request, on_drain, on_close, wall};
+	config.callbacks = (A67HttpCallbacks){
+		.on_head = on_head,
+		.on_body = on_body,
+		.on_request = on_request,
+		.on_drain = on_drain,
+		.on_close = on_close,
+		.wall_seconds = wall,
+	};
 	config.max_clients = 2;
 	config.max_body = 500;
 	config.high_water = 8192;

@@ -7,6 +7,18 @@ BEGIN;
 CREATE TEMP TABLE may (object text PRIMARY KEY, roles text);
 INSERT INTO may VALUES
     ('version', 'anon user node admin'),
+    ('request_check', 'anon user node admin'),
+    ('openapi', 'anon user node admin'),
+    ('auth_register', 'anon user admin'),
+    ('auth_login', 'anon user admin'),
+    ('auth_refresh', 'anon user admin'),
+    ('auth_logout', 'user admin'),
+    ('auth_me', 'user admin'),
+    ('auth_password_change', 'user admin'),
+    ('auth_mfa_enroll', 'user admin'),
+    ('auth_mfa_confirm', 'user admin'),
+    ('auth_mfa_disable', 'user admin'),
+    ('signing_key_rotate', 'admin'),
     ('murmur3', 'user admin'),
     ('ring_lookup', 'user admin'),
     ('ring_points', 'user admin'),
@@ -20,6 +32,8 @@ INSERT INTO may VALUES
     ('node_token_renew', 'node'),
     ('node_heartbeat', 'node'),
     ('node_remove', 'user admin'),
+    ('node_list', 'user admin'),
+    ('node_get', 'user admin'),
     ('node_select', 'user admin'),
     ('package_put', 'user admin'),
     ('package_get', 'user node admin'),
@@ -28,6 +42,10 @@ INSERT INTO may VALUES
     ('deployment_stop', 'user admin'),
     ('deployment_start', 'user admin'),
     ('deployment_remove', 'user admin'),
+    ('deployment_list', 'user admin'),
+    ('deployment_get', 'user admin'),
+    ('event_list', 'user admin'),
+    ('alert_list', 'user admin'),
     ('view node', 'user admin'),
     ('view deployment', 'user admin'),
     ('view release', 'user admin'),
@@ -37,12 +55,14 @@ INSERT INTO may VALUES
     ('view join_token', 'user admin'),
     ('view event', 'user admin'),
     ('view alert', 'user admin'),
+    ('view session', 'user admin'),
+    ('view audit', 'admin'),
     ('view node_ring', 'user admin'),
     ('view node_ring_share', 'user admin'),
     ('view node_live', 'user admin'),
     ('view worker_status', 'admin'),
     ('view listener', 'admin');
-SELECT plan(31);
+SELECT plan(44);
 
 SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'a67'::regnamespace$$,
     $$SELECT object FROM may WHERE object NOT LIKE 'view %'$$, 'every function has a row');
@@ -63,12 +83,24 @@ SELECT is_empty($$
            unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) p
     WHERE c.relnamespace IN ('a67'::regnamespace, 'a67_internal'::regnamespace) AND c.relkind IN ('r', 'v')
       AND has_table_privilege('a67_' || r, c.oid, p)$$, 'nobody writes a table or view directly');
-SELECT is_empty($$
-    SELECT p.proname FROM pg_proc p, unnest(ARRAY['anon', 'user', 'node', 'admin']) r
-    WHERE p.pronamespace = 'a67_internal'::regnamespace AND has_function_privilege('a67_' || r, p.oid, 'EXECUTE')
-      AND (p.proname, r) NOT IN (('_claims_user_id', 'user'), ('_claims_user_id', 'admin'), ('_node_live', 'user'), ('_node_live', 'admin'),
-                                 ('_worker_status', 'admin'), ('_listener_status', 'admin'))$$,
-    'private functions are private but for what views need');
+-- Private functions are private but for what invoker views and functions need, and what the listener's session asks itself.
+SELECT set_eq($$SELECT p.proname || ' ' || r FROM pg_proc p, unnest(ARRAY['anon', 'user', 'node', 'admin', 'authenticator']) r
+                WHERE p.pronamespace = 'a67_internal'::regnamespace AND has_function_privilege('a67_' || r, p.oid, 'EXECUTE')$$,
+    $$SELECT object || ' ' || r FROM (VALUES
+        ('_claims_user_id', 'user admin'),
+        ('_node_live', 'user admin'),
+        ('_page_size', 'user admin'),
+        ('_node_json', 'user admin'),
+        ('_deployment_json', 'user admin'),
+        ('_event_position', 'user admin'),
+        ('_worker_status', 'admin'),
+        ('_listener_status', 'admin'),
+        ('_listener_url', 'admin'),
+        ('_audit', 'authenticator'),
+        ('_event_feed', 'authenticator'),
+        ('_event_replay', 'authenticator'),
+        ('_node_metrics', 'authenticator')) AS private (object, roles), unnest(string_to_array(roles, ' ')) r$$,
+    'private functions: exactly these roles may call them');
 SELECT is_empty($$SELECT relname FROM pg_class WHERE relnamespace = 'a67_internal'::regnamespace AND relkind = 'r'
                   AND NOT (relrowsecurity AND relforcerowsecurity)$$, 'row-level security is on and forced everywhere');
 SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace IN ('a67'::regnamespace, 'a67_internal'::regnamespace) AND prosecdef
@@ -77,12 +109,15 @@ SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace IN ('a67'::regn
 SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace = 'a67'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL
     UNION ALL SELECT relname FROM pg_class WHERE relnamespace = 'a67'::regnamespace AND relkind = 'v' AND obj_description(oid, 'pg_class') IS NULL$$,
     'every public object has a comment');
+SELECT is_empty($$SELECT c.relname FROM pg_class c WHERE c.relnamespace IN ('a67'::regnamespace, 'a67_internal'::regnamespace)
+                  AND c.relkind IN ('r', 'v') AND has_table_privilege('a67_authenticator', c.oid, 'SELECT')$$, 'the session itself reads nothing');
 SELECT is((SELECT rolcanlogin AND NOT rolinherit AND NOT rolsuper FROM pg_roles WHERE rolname = 'a67_authenticator'), true,
     'the authenticator logs in, inherits nothing, is nobody');
 
 -- Two users, each with a node and a deployment; what one sees of the other
 CREATE TEMP TABLE person (name text PRIMARY KEY, user_id uuid);
 INSERT INTO person SELECT n, a67.user_create(n || '@example.com') FROM unnest(ARRAY['ann', 'bob']) n;
+INSERT INTO person SELECT 'root', a67.user_create('root@example.com', 'a67_admin');
 GRANT SELECT ON person TO a67_user, a67_admin, a67_node;
 CREATE FUNCTION pg_temp.act_as(person text, role text DEFAULT 'a67_user') RETURNS text LANGUAGE sql AS $$
     SELECT set_config('request.jwt.claims', json_build_object('sub', p.user_id, 'role', role)::text, true) || set_config('role', role, true)
@@ -122,10 +157,64 @@ SELECT throws_ok($$SELECT a67.deployment_create(jsonb_build_object('name', 'b', 
 SELECT throws_ok('SELECT a67.user_create(''d@example.com'')', '42501', NULL, 'nor make users');
 SELECT throws_ok('SELECT * FROM a67.worker_status', '42501', NULL, 'nor look at the workers');
 SELECT throws_ok('SELECT * FROM a67_internal.signing_key', '42501', NULL, 'nor at keys');
-RESET ROLE;
-UPDATE a67_internal."user" SET role = 'a67_admin' WHERE email = 'bob@example.com';
-SELECT pg_temp.act_as('bob', 'a67_admin') \g /dev/null
+SELECT throws_ok('SELECT * FROM a67.audit', '42501', NULL, 'nor read what others did');
+SELECT is_empty('SELECT FROM a67.session', 'nor see their logins');
+SELECT is_empty($$SELECT FROM unnest(ARRAY[a67.node_list(), a67.deployment_list(), a67.event_list(), a67.alert_list(true)]) l WHERE l <> '[]'$$,
+    'every list is empty');
+SELECT pg_temp.act_as('root', 'a67_admin') \g /dev/null
 SELECT isnt_empty($$SELECT FROM a67.deployment WHERE name = 'ann-app'$$, 'an administrator sees it');
+RESET ROLE;
+
+-- Every function that takes somebody's node, deployment or package, called on ann's. What such an argument is called, and
+-- what stands for the others; a function that needs one unknown here fails.
+CREATE TEMP TABLE subject AS
+    SELECT 'node' AS argument, node_id::text AS id, name FROM a67.node WHERE name = 'ann-node'
+    UNION ALL SELECT 'deployment', deployment_id::text, name FROM a67.deployment WHERE name = 'ann-app'
+    UNION ALL SELECT 'digest', digest, digest FROM a67.package WHERE owner_id = (SELECT user_id FROM person WHERE name = 'ann');
+CREATE TEMP TABLE sample (argument text PRIMARY KEY, value text);
+INSERT INTO sample VALUES ('replicas', '2');
+CREATE TEMP TABLE attempt AS
+    SELECT p.proname, format('SELECT count(*) FROM a67.%I(%I => %L', p.proname, s.argument, v.value)
+           || coalesce((SELECT string_agg(format(', %I => %L', a.name, (SELECT value FROM sample WHERE argument = a.name)), '')
+                        FROM a67_internal._openapi_arguments(p.oid) a WHERE a.required AND a.name <> s.argument), '') || ')' AS query,
+           v.how, m.roles
+    FROM pg_proc p JOIN may m ON m.object = p.proname JOIN subject s ON s.argument = ANY (p.proargnames[1:p.pronargs]),
+         LATERAL (VALUES ('by id', s.id), ('by name', s.name)) v (how, value)
+    WHERE p.pronamespace = 'a67'::regnamespace;
+GRANT SELECT ON attempt TO PUBLIC;
+-- What comes of a call: 'done' (and undone), or the error's code.
+CREATE FUNCTION pg_temp.try(query text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE query;
+    RAISE EXCEPTION USING ERRCODE = 'UNDO0';
+EXCEPTION WHEN OTHERS THEN
+    RETURN CASE SQLSTATE WHEN 'UNDO0' THEN 'done' ELSE SQLSTATE END;
+END
+$$;
+SELECT is_empty($$SELECT unnest(ARRAY['node_get', 'node_remove', 'package_get', 'deployment_get', 'deployment_scale', 'deployment_stop',
+    'deployment_start', 'deployment_remove']) EXCEPT SELECT proname FROM attempt$$, 'every function on an object is found');
+SELECT is_empty($$SELECT query FROM attempt WHERE query IS NULL OR query LIKE '%=> NULL%'$$, 'and can be called');
+SELECT pg_temp.act_as('ann') \g /dev/null
+SELECT is_empty($$SELECT query, pg_temp.try(query) FROM attempt WHERE pg_temp.try(query) <> 'done'$$, 'its owner may do it all');
+SELECT pg_temp.act_as('bob') \g /dev/null
+SELECT is_empty($$SELECT query, pg_temp.try(query) FROM attempt WHERE pg_temp.try(query) <> 'PT404'$$, 'for another user it does not exist');
+SELECT pg_temp.act_as('root', 'a67_admin') \g /dev/null
+SELECT is_empty($$SELECT query, pg_temp.try(query) FROM attempt WHERE how = 'by id' AND pg_temp.try(query) <> 'done'$$,
+    'an administrator may, by id');
+RESET ROLE;
+SELECT set_config('request.jwt.claims', json_build_object('sub', id, 'role', 'a67_node')::text, true) FROM subject WHERE argument = 'node' \g /dev/null
+SET LOCAL ROLE a67_node;
+SELECT is_empty($$SELECT query, pg_temp.try(query) FROM attempt WHERE roles NOT LIKE '%node%' AND pg_temp.try(query) <> '42501'$$,
+    'her node may not, whatever is not for nodes');
+SELECT is_empty($$SELECT query, pg_temp.try(query) FROM attempt WHERE roles LIKE '%node%' AND pg_temp.try(query) <> 'done'$$,
+    'it may fetch its owner''s package');
+SELECT set_config('request.jwt.claims', json_build_object('sub', gen_random_uuid(), 'role', 'a67_node')::text, true) \g /dev/null
+SELECT is_empty($$SELECT query, pg_temp.try(query) FROM attempt WHERE roles LIKE '%node%' AND pg_temp.try(query) <> 'PT404'$$,
+    'which an unknown node may not');
+RESET ROLE;
+SELECT set_config('request.jwt.claims', '', true) \g /dev/null
+SET LOCAL ROLE a67_anon;
+SELECT is_empty($$SELECT query, pg_temp.try(query) FROM attempt WHERE pg_temp.try(query) <> '42501'$$, 'a stranger may do nothing');
 RESET ROLE;
 
 -- Claims that lie

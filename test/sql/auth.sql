@@ -3,7 +3,7 @@
 \pset format unaligned
 \pset tuples_only true
 BEGIN;
-SELECT plan(93);
+SELECT plan(119);
 SELECT a67_internal._bootstrap() \g /dev/null
 
 -- A client: it keeps the last answer, remembers values by name, and calls with the claims of a token.

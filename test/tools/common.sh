@@ -79,8 +79,9 @@ stop_cluster()
 stage_tests()
 {
 	rm -rf "$1/tree"
-	mkdir -p "$1/tree/test"
+	mkdir -p "$1/tree/test" "$1/tree/docs/config"
 	cp -R "$repo"/test/. "$1/tree/test/"
+	cp -R "$repo"/docs/config/. "$1/tree/docs/config/"
 	find "$1/tree" -name __pycache__ -prune -exec rm -rf {} +
 	[ "$(id -u)" -ne 0 ] || chown -R "$run_user": "$1/tree"
 }

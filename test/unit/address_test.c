@@ -27,7 +27,8 @@ networks_of(const char *text)
 static void
 addresses_read_and_written(void)
 {
-	static const char *const same[] = {"127.0.0.1", "10.1.2.3", "::1", "::", "2001:db8::1:2"};
+	static const char *const same[] = {"127.0.0.1", "10.1.2.3", "0.9.10.99",	"100.199.200.255",
+									   "::1",		"::",		"2001:db8::1:2"};
 	static const char *const bad[] = {
 		"",		  "1.2.3", "1.2.3.4.5",	 "256.1.1.1",		  "localhost", "1.2.3.4 ",
 		"::1%lo", "[::1]", "1.2.3.4:80", "1:2:3:4:5:6:7:8:9", "01.2.3.4x"};

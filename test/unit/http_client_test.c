@@ -506,6 +506,36 @@ tls_trusts_the_pin_or_the_authority(void)
 	tls_end(&t);
 }
 
+/* Connections that are there go on with the old key; new ones meet the new one. */
+static void
+tls_key_is_replaced_while_serving(void)
+{
+	struct ssl_ctx_st *first;
+	struct ssl_ctx_st *second;
+	uint8_t old_pin[A67_TLS_PIN_BYTES];
+	char err[200] = "";
+	Tls t;
+
+	REQUIRE(tls_begin(&t));
+	memcpy(old_pin, t.pin, sizeof(old_pin));
+	REQUIRE(tls_client(&t, old_pin));
+	CHECK_INT(request("GET", "/hello", NULL), A67_HTTP_CLIENT_DONE);
+	REQUIRE(make_certificate(t.cert, t.key) && a67_tls_file_pin(t.cert, t.pin) == 0);
+	first = app.config.tls;
+	second = a67_tls_server_context(t.cert, t.key, err, sizeof(err));
+	REQUIRE(second != NULL);
+	CHECK_INT(a67_http_server_set_tls(app.server, NULL), -EINVAL);
+	CHECK_INT(a67_http_server_set_tls(app.server, second), 0);
+	a67_tls_context_free(first);
+	app.config.tls = second;
+	CHECK_INT(request("GET", "/hello", NULL), A67_HTTP_CLIENT_DONE);
+	REQUIRE(tls_client(&t, old_pin));
+	CHECK_INT(request("GET", "/hello", NULL), A67_HTTP_CLIENT_FAILED);
+	REQUIRE(tls_client(&t, t.pin));
+	CHECK_INT(request("GET", "/hello", NULL), A67_HTTP_CLIENT_DONE);
+	tls_end(&t);
+}
+
 static void
 tls_handshakes_have_a_deadline(void)
 {
@@ -535,4 +565,5 @@ UNIT_MAIN("http_client", UNIT(requests_are_made_and_connections_reused),
 		  UNIT(bodies_are_streamed_or_bounded), UNIT(an_early_answer_is_read), UNIT(time_runs_out),
 		  UNIT(malformed_requests_are_not_sent), UNIT(unreachable_servers_are_named),
 		  UNIT(strange_responses_are_refused), UNIT(tls_carries_everything),
-		  UNIT(tls_trusts_the_pin_or_the_authority), UNIT(tls_handshakes_have_a_deadline));
+		  UNIT(tls_trusts_the_pin_or_the_authority), UNIT(tls_key_is_replaced_while_serving),
+		  UNIT(tls_handshakes_have_a_deadline));

@@ -93,7 +93,16 @@ app_head(A67HttpConn *conn, const A67HttpHead *req)
 {
 	A67HttpDecision decision = {.verdict = A67_HTTP_BUFFER, .max_body = 1000};
 
+	static const A67HttpField also[] = {{"X-Also", "yes"}, {NULL, NULL}};
+	static const A67HttpField split[] = {{"X-Ok", "yes"}, {"X-A", "b\r\nX-C: d"}, {NULL, NULL}};
+
 	app.requests++;
+	if (a67_http_header(req, "X-Want") != NULL)
+	{
+		app.last_error = a67_http_respond_also(conn, also);
+		if (a67_http_respond_also(conn, split) != -EINVAL)
+			app.last_error = -EILSEQ;
+	}
 	if (at_path(conn, "/count") || at_path(conn, "/pause") || at_path(conn, "/refuse-body"))
 	{
 		decision.verdict = A67_HTTP_STREAM;
@@ -273,7 +282,7 @@ settle(void)
 	}
 }
 
-static void
+static inline void
 pass(int64_t ms)
 {
 	app.now += ms;

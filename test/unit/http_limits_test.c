@@ -282,6 +282,65 @@ a_client_that_does_not_read_is_cut(void)
 	app_stop();
 }
 
+static const A67HttpField *
+stamp(void *arg)
+{
+	static const A67HttpField field = {"X-Stamp", "1"};
+
+	return arg == &app ? &field : NULL;
+}
+
+static const A67HttpField *
+bad_stamp(void *arg)
+{
+	static const A67HttpField field = {"X-Stamp", "1\r\nX-Evil: 1"};
+
+	return &field;
+}
+
+#define STAMPED "\r\nX-Stamp: 1\r\n"
+
+static void
+unseen_requests_are_stamped(void)
+{
+	int fds[4];
+
+	app_init();
+	app.config.max_clients = 3;
+	app.config.callbacks.stamp = stamp;
+	app.config.arg = &app;
+	REQUIRE(app_listen());
+	for (int i = 0; i < 4; i++)
+		fds[i] = dial();
+	forget();
+	CHECK(hear(fds[3], NULL));
+	CHECK(strstr(heard, "HTTP/1.1 503 ") == heard);
+	CHECK_INT(count_heard(STAMPED), 1);
+	CHECK(ask(fds[0], "nonsense\r\n\r\n", "\"hint\":null}"));
+	CHECK_INT(count_heard(STAMPED), 1);
+	/* The handler has seen this one: what it carries is the handler's business. */
+	CHECK(ask(fds[1], GET("/hello"), "hello"));
+	CHECK_INT(count_heard(STAMPED), 0);
+	for (int i = 0; i < 4; i++)
+		close(fds[i]);
+	app_stop();
+}
+
+static void
+malformed_stamps_are_left_out(void)
+{
+	int fd;
+
+	app_init();
+	app.config.callbacks.stamp = bad_stamp;
+	REQUIRE(app_listen());
+	fd = dial();
+	CHECK(ask(fd, "nonsense\r\n\r\n", "\"hint\":null}"));
+	CHECK(strstr(heard, "X-Evil") == NULL);
+	close(fd);
+	app_stop();
+}
+
 static void
 too_many_clients_are_turned_away(void)
 {
@@ -493,6 +552,7 @@ UNIT_MAIN("http_limits", UNIT(pipelining_behind_a_pending_answer_is_held_back),
 		  UNIT(slow_bodies_are_cut_and_steady_ones_are_not), UNIT(oversize_is_refused),
 		  UNIT(big_streams_are_bounded_in_memory), UNIT(a_missing_answer_becomes_504),
 		  UNIT(a_client_that_does_not_read_is_cut), UNIT(too_many_clients_are_turned_away),
+		  UNIT(unseen_requests_are_stamped), UNIT(malformed_stamps_are_left_out),
 		  UNIT(a_drained_server_ends_in_order), UNIT(idle_connections_are_cheap),
 		  UNIT(wrong_use_is_refused), UNIT(limits_can_be_changed_while_serving),
 		  UNIT(running_out_of_descriptors_is_survived));

@@ -1,8 +1,9 @@
 /*
  * http_listener_test.c - the parts of the listener that need no server: the route table, the messages
- * between listener and api worker, SQLSTATE to status, request ids.
+ * between listener and api worker, media types and codings, SQLSTATE to status, request ids.
  */
 #include "core/buf.h"
+#include "listener/media.h"
 #include "listener/reply.h"
 #include "listener/routes.h"
 #include "listener/status.h"
@@ -13,6 +14,7 @@
 /* The settings that the route table points to. */
 int a67_max_body_size = 1000;
 int a67_package_max_size = 2000;
+int a67_request_timeout = 20000;
 
 static A67RouteMatch
 find(const char *method, const char *path)
@@ -113,10 +115,136 @@ wrong_methods_say_what_is_allowed(void)
 	match = find("OPTIONS", "/api/v1/packages");
 	CHECK(match.route == NULL);
 	CHECK_STR(match.allow, "PUT, OPTIONS");
-	match = find("HEAD", "/api/v1/packages/abc");
+	match = find("DELETE", "/api/v1/packages/abc");
 	CHECK(match.route == NULL);
-	CHECK_STR(match.allow, "GET, OPTIONS");
+	CHECK_STR(match.allow, "GET, HEAD, OPTIONS");
+	match = find("OPTIONS", "*");
+	CHECK(match.route == NULL);
+	CHECK_STR(match.allow, "GET, HEAD, POST, PUT, DELETE, OPTIONS");
+}
+
+static void
+head_finds_what_get_does(void)
+{
+	A67RouteMatch match = find("HEAD", "/api/v1/packages/abc");
+
+	REQUIRE(match.route != NULL && match.nparams == 1);
+	CHECK_INT(match.route->method, A67_HTTP_GET);
 	CHECK(find("HEAD", "/readyz").route != NULL);
+	CHECK(find("HEAD", "/api/v1/packages").route == NULL);
+	CHECK(find("OPTIONS", "/readyz").route == NULL);
+}
+
+static void
+classes_hold_for_every_path_of_a_function(void)
+{
+	CHECK_INT(find("GET", "/healthz").class, A67_CLASS_HEALTH);
+	CHECK_INT(find("POST", "/api/v1/auth/login").class, A67_CLASS_AUTH);
+	CHECK_INT(find("POST", "/rpc/auth_login").class, A67_CLASS_AUTH);
+	CHECK_INT(find("POST", "/rpc/auth%5Flogin").class, A67_CLASS_AUTH);
+	CHECK_INT(find("GET", "/rpc/auth_login").class, A67_CLASS_AUTH);
+	CHECK_INT(find("POST", "/rpc/package_put").class, A67_CLASS_BULK);
+	CHECK_INT(find("POST", "/rpc/version").class, A67_CLASS_WRITE);
+	CHECK_INT(find("GET", "/rpc/version").class, A67_CLASS_READ);
+}
+
+static void
+times_are_bounded_by_the_setting(void)
+{
+	CHECK_INT(a67_class_time(A67_CLASS_AUTH), 10000);
+	CHECK_INT(a67_class_time(A67_CLASS_READ), 15000);
+	CHECK_INT(a67_class_time(A67_CLASS_WRITE), 20000);
+	CHECK_INT(a67_class_time(A67_CLASS_BULK), 300000);
+	a67_request_timeout = 3000;
+	for (A67RouteClass class = 0; class < A67_CLASSES; class ++)
+		CHECK_INT(a67_class_time(class), class == A67_CLASS_BULK ? 300000 : 3000);
+	a67_request_timeout = 20000;
+}
+
+static void
+table_is_described(void)
+{
+	A67Buf json;
+
+	a67_buf_init(&json, 65536);
+	a67_routes_describe(&json);
+	REQUIRE(!json.failed);
+	CHECK(strstr(a67_buf_text(&json),
+				 "{\"method\":\"POST\",\"path\":\"/api/v1/auth/refresh\",\"function\":"
+				 "\"auth_refresh\",\"body\":\"bearer\",\"auth\":true}") != NULL);
+	CHECK(strstr(a67_buf_text(&json), "healthz") == NULL);
+	CHECK(strstr(a67_buf_text(&json), "openapi") == NULL);
+	CHECK(strstr(a67_buf_text(&json), "/rpc/") == NULL);
+	CHECK(json.data[0] == '[' && json.data[json.len - 1] == ']');
+	a67_buf_free(&json);
+	a67_buf_init(&json, 100);
+	a67_routes_describe(&json);
+	CHECK(json.failed);
+	a67_buf_free(&json);
+}
+
+static const A67HttpHead *
+head_with(const char *headers)
+{
+	static char request[1024];
+	static A67HttpHead head;
+	int len = snprintf(request, sizeof(request), "POST / HTTP/1.1\r\nHost: a\r\n%s\r\n", headers);
+
+	CHECK(a67_http_parse_request(request, (size_t) len, 0, NULL, &head) > 0);
+	return &head;
+}
+
+static void
+json_is_told_by_its_type(void)
+{
+	static const char *const good[] = {
+		"",
+		"Content-Type: application/json\r\n",
+		"content-type: APPLICATION/JSON ; charset=utf-8\r\n",
+		"Content-Type: application/merge-patch+json\r\n",
+		"Content-Encoding: identity\r\n",
+	};
+	static const char *const bad[] = {
+		"Content-Type:\r\n",
+		"Content-Type: json\r\n",
+		"Content-Type: +json\r\n",
+		"Content-Type: text/json\r\n",
+		"Content-Type: application/jsonp\r\n",
+		"Content-Type: application/json, application/json\r\n",
+		"Content-Type: application/json\r\nContent-Type: application/json\r\n",
+		"Content-Type: ;application/json\r\n",
+		"Content-Type: application/json\r\nContent-Encoding: gzip\r\n",
+	};
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+		CHECK(a67_media_is_json(head_with(good[i])));
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		CHECK(!a67_media_is_json(head_with(bad[i])));
+}
+
+static void
+codings_are_weighed(void)
+{
+	static const char *const good[] = {
+		"gzip", "GZip", "x-gzip", "br, gzip", "gzip;q=0.001", "gzip ; q=1", "*", "br, *;q=0.1",
+	};
+	static const char *const bad[] = {
+		"", "br", "gzipx", "gzip;q=0", "gzip; q=0.000", "*, gzip;q=0", "*;q=0", "gzip;q=", ",;,",
+	};
+	char headers[128];
+
+	CHECK(!a67_media_takes_gzip(head_with("")));
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+	{
+		(void) snprintf(headers, sizeof(headers), "Accept-Encoding: %s\r\n", good[i]);
+		CHECK(a67_media_takes_gzip(head_with(headers)));
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	{
+		(void) snprintf(headers, sizeof(headers), "Accept-Encoding: %s\r\n", bad[i]);
+		CHECK(!a67_media_takes_gzip(head_with(headers)));
+	}
+	CHECK(a67_media_takes_gzip(head_with("Accept-Encoding: br\r\nAccept-Encoding: gzip\r\n")));
 }
 
 /* What a row of the table may not be, however it is edited. */
@@ -125,13 +253,18 @@ table_is_consistent(void)
 {
 	for (const A67Route *route = a67_routes; route->path != NULL; route++)
 	{
-		bool sql = route->kind == A67_ROUTE_SQL || route->kind == A67_ROUTE_HEARTBEAT;
+		bool sql = route->kind == A67_ROUTE_SQL || route->kind == A67_ROUTE_HEARTBEAT ||
+				   route->kind == A67_ROUTE_BEARER || route->kind == A67_ROUTE_OPENAPI;
+		bool own_argument = route->body == A67_BODY_JSON || route->body == A67_BODY_RAW ||
+							route->kind == A67_ROUTE_BEARER || route->kind == A67_ROUTE_OPENAPI;
 
 		CHECK(route->path[0] == '/');
 		CHECK((route->function != NULL) == sql);
 		CHECK((route->max_body != NULL) == (route->body != A67_BODY_NONE));
-		CHECK((route->body_arg != NULL) ==
-			  (route->body == A67_BODY_JSON || route->body == A67_BODY_RAW));
+		CHECK((route->body_arg != NULL) == own_argument);
+		CHECK(route->class < A67_CLASSES);
+		CHECK(!route->streams || route->class == A67_CLASS_BULK);
+		CHECK(route->method != A67_HTTP_GET || route->body == A67_BODY_NONE);
 		CHECK(route->status == 0 || (route->status >= 200 && route->status < 300));
 	}
 }
@@ -148,13 +281,16 @@ sample_call(void)
 		.anonymous = true,
 		.function = "package_put",
 		.body_arg = "content",
-		.params = "{}",
+		.params = "[]",
 		.role = "a67_anon",
 		.claims = "",
 		.method = "PUT",
 		.path = "/api/v1/packages",
 		.headers = "{\"host\":\"a\"}",
 		.request_id = "r1",
+		.address = "127.0.0.1",
+		.gzip = true,
+		.note = true,
 	};
 
 	return call;
@@ -180,6 +316,8 @@ calls_survive_the_wire(void)
 	CHECK_STR(got.claims, "");
 	CHECK_STR(got.headers, "{\"host\":\"a\"}");
 	CHECK_STR(got.request_id, "r1");
+	CHECK_STR(got.address, "127.0.0.1");
+	CHECK(got.gzip && got.note && !got.safe);
 	a67_buf_free(&buf);
 }
 
@@ -269,7 +407,7 @@ sqlstates_become_statuses(void)
 		{"57014", 504, 504}, {"57P01", 503, 503}, {"08006", 503, 503}, {"P0001", 400, 400},
 		{"XX000", 500, 500}, {"42P10", 500, 500}, {"38000", 500, 500}, {"PT404", 404, 404},
 		{"PT410", 410, 410}, {"PT503", 503, 503}, {"PT200", 500, 500}, {"PT6xx", 500, 500},
-		{"PT4x4", 500, 500}, {"P0002", 500, 500},
+		{"PT4x4", 500, 500}, {"P0002", 500, 500}, {"25006", 405, 405}, {"25001", 500, 500},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
@@ -320,7 +458,10 @@ request_ids_are_kept_when_sane(void)
 
 UNIT_MAIN("http_listener", UNIT(routes_are_found), UNIT(literals_win_over_parameters),
 		  UNIT(parameters_are_decoded), UNIT(other_paths_are_not_found),
-		  UNIT(wrong_methods_say_what_is_allowed), UNIT(table_is_consistent),
-		  UNIT(calls_survive_the_wire), UNIT(calls_that_do_not_fit_are_refused),
-		  UNIT(cut_messages_are_refused), UNIT(heads_survive_the_wire),
-		  UNIT(sqlstates_become_statuses), UNIT(request_ids_are_kept_when_sane));
+		  UNIT(wrong_methods_say_what_is_allowed), UNIT(head_finds_what_get_does),
+		  UNIT(classes_hold_for_every_path_of_a_function), UNIT(times_are_bounded_by_the_setting),
+		  UNIT(table_is_consistent), UNIT(table_is_described), UNIT(json_is_told_by_its_type),
+		  UNIT(codings_are_weighed), UNIT(calls_survive_the_wire),
+		  UNIT(calls_that_do_not_fit_are_refused), UNIT(cut_messages_are_refused),
+		  UNIT(heads_survive_the_wire), UNIT(sqlstates_become_statuses),
+		  UNIT(request_ids_are_kept_when_sane));

@@ -455,6 +455,37 @@ files_are_sent(void)
 	unlink(name);
 }
 
+static void
+fields_given_beforehand_are_on_every_answer(void)
+{
+	static const char *const paths[] = {"/hello", "/nowhere", "/reject", "/stream", "/empty"};
+	char text[200];
+	int fd;
+
+	REQUIRE(app_start());
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+	{
+		fd = dial();
+		snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\nHost: a\r\nX-Want: x\r\n\r\n", paths[i]);
+		CHECK(ask(fd, text, "\r\n\r\n"));
+		CHECK(strstr(heard, "X-Also: yes\r\n") != NULL);
+		CHECK(strstr(heard, "X-Ok") == NULL && strstr(heard, "X-C") == NULL);
+		CHECK_INT(app.last_error, 0);
+		close(fd);
+	}
+	/* An answer of the engine's own; and not the next request's. */
+	fd = dial();
+	CHECK(ask(fd, POST("/echo", "X-Want: x\r\nContent-Length: 2000\r\n"), "}"));
+	CHECK(strstr(heard, " 413 ") != NULL && strstr(heard, "X-Also: yes\r\n") != NULL);
+	close(fd);
+	fd = dial();
+	CHECK(ask(fd, "GET /hello HTTP/1.1\r\nHost: a\r\nX-Want: x\r\n\r\n", "hello"));
+	CHECK(ask(fd, GET("/hello"), "hello"));
+	CHECK(strstr(heard, "X-Also") == NULL);
+	close(fd);
+	app_stop();
+}
+
 UNIT_MAIN("http_server", UNIT(a_request_is_answered), UNIT(connections_are_kept_as_the_client_asks),
 		  UNIT(heads_arrive_byte_by_byte), UNIT(pipelined_requests_are_answered_in_order),
 		  UNIT(malformed_requests_end_the_connection), UNIT(chunked_requests_are_decoded),
@@ -464,4 +495,4 @@ UNIT_MAIN("http_server", UNIT(a_request_is_answered), UNIT(connections_are_kept_
 		  UNIT(streams_may_be_fed_from_outside),
 		  UNIT(answers_may_come_later_but_only_to_their_request),
 		  UNIT(a_client_gone_in_mid_answer_is_noticed), UNIT(bodies_are_streamed_and_can_be_paused),
-		  UNIT(files_are_sent));
+		  UNIT(files_are_sent), UNIT(fields_given_beforehand_are_on_every_answer));

@@ -3,6 +3,7 @@
  *
  *   HANDSHAKE → IDLE → HEAD → BODY → ANSWER → IDLE …      (keep-alive; HEAD when bytes are waiting)
  *                                    ANSWER → LINGER → closed
+ *                                    ANSWER → WS → LINGER           (101: see ws.c)
  * A turn takes steps until nothing more can be done without waiting, or until it has had its share.
  * Handlers run inside a turn; what they do to other connections only wakes those.
  */
@@ -56,7 +57,9 @@ a67_engine_conn_close(A67HttpConn *conn)
 	A67HttpServer *server = conn->server;
 
 	conn->doomed = true;
-	if (server->config.callbacks.on_close != NULL)
+	if (conn->ws != NULL)
+		a67_engine_ws_free(conn);
+	else if (server->config.callbacks.on_close != NULL)
 		server->config.callbacks.on_close(conn);
 	conn->state = CONN_CLOSED;
 	a67_http_deadlines_remove(&server->deadlines, &conn->timer);
@@ -88,6 +91,17 @@ step_handshake(A67HttpConn *conn)
 	}
 }
 
+/* The 101 is out: from here on the connection is a WebSocket. */
+static void
+become_websocket(A67HttpConn *conn)
+{
+	const Exchange *ex = conn->ex;
+
+	if (!a67_engine_ws_begin(conn, ex->in.data + ex->taken, ex->in.len - ex->taken))
+		conn->doomed = true;
+	a67_engine_exchange_free(conn);
+}
+
 /* The answer is out: keeps the connection for the next request, or ends it. */
 static void
 finish_exchange(A67HttpConn *conn)
@@ -98,6 +112,11 @@ finish_exchange(A67HttpConn *conn)
 	server->stats.responses++;
 	conn->fresh = false;
 	conn->paused = false;
+	if (conn->ws != NULL)
+	{
+		become_websocket(conn);
+		return;
+	}
 	if (conn->ex->keep_alive && !server->draining)
 	{
 		a67_engine_next_request(conn);
@@ -156,6 +175,8 @@ step(A67HttpConn *conn)
 			return a67_engine_read_head(conn);
 		case CONN_BODY:
 			return a67_engine_read_body(conn);
+		case CONN_WS:
+			return a67_engine_ws_step(conn);
 		case CONN_LINGER:
 			return a67_engine_discard(conn);
 		case CONN_ANSWER:
@@ -288,6 +309,9 @@ state_timeout(A67HttpConn *conn)
 		case CONN_ANSWER:
 			a67_engine_fail(conn, 504, "no answer in time", true);
 			break;
+		case CONN_WS:
+			a67_engine_ws_timeout(conn);
+			break;
 		default:
 			conn->doomed = true;
 			break;
@@ -299,10 +323,11 @@ a67_engine_conn_timeout(A67HttpConn *conn)
 {
 	int64_t now = conn->server->now;
 
-	/* A keep-alive pause that ends, or a peer that lingers, is nobody's fault. */
+	/* A keep-alive pause that ends, or a peer that lingers, is nobody's fault; ws.c counts its own. */
 	if (a67_deadline_expired(conn->state_due, now))
 	{
-		conn->server->stats.timeouts += conn->state != CONN_IDLE && conn->state != CONN_LINGER;
+		conn->server->stats.timeouts +=
+			conn->state != CONN_IDLE && conn->state != CONN_WS && conn->state != CONN_LINGER;
 		state_timeout(conn);
 	}
 	else if (a67_deadline_expired(conn->body_rate.due, now) &&
@@ -349,25 +374,33 @@ a67_http_conn_request(const A67HttpConn *conn)
 	return conn->ex != NULL && conn->ex->head_given ? &conn->ex->head : NULL;
 }
 
-const char *
-a67_http_conn_peer(const A67HttpConn *conn, char *buf, size_t size)
+/* The peer's address as the system knows it; false when it is no IP address. */
+static bool
+ask_peer(int fd, A67Ip *ip)
 {
 	struct sockaddr_storage sa;
 	socklen_t len = sizeof(sa);
-	const void *addr = &((struct sockaddr_in *) &sa)->sin_addr;
 
-	if (size == 0)
-		return "";
-	buf[0] = '\0';
-	if (getpeername(conn->io.fd, (struct sockaddr *) &sa, &len) < 0)
-		return buf;
-	if (sa.ss_family == AF_INET6)
-		addr = &((struct sockaddr_in6 *) &sa)->sin6_addr;
-	else if (sa.ss_family != AF_INET)
-		return buf;
-	if (inet_ntop(sa.ss_family, addr, buf, (socklen_t) size) == NULL)
-		buf[0] = '\0';
-	return buf;
+	if (getpeername(fd, (struct sockaddr *) &sa, &len) < 0)
+		return false;
+	if (sa.ss_family == AF_INET)
+		*ip = a67_ip_of_v4(&((struct sockaddr_in *) &sa)->sin_addr);
+	else if (sa.ss_family == AF_INET6)
+		memcpy(ip->bytes, &((struct sockaddr_in6 *) &sa)->sin6_addr, sizeof(ip->bytes));
+	else
+		return false;
+	return true;
+}
+
+const A67Ip *
+a67_http_conn_peer(A67HttpConn *conn)
+{
+	if (!conn->peer_asked)
+	{
+		conn->peer_is_ip = ask_peer(conn->io.fd, &conn->peer);
+		conn->peer_asked = true;
+	}
+	return conn->peer_is_ip ? &conn->peer : NULL;
 }
 
 A67HttpHandle
@@ -375,8 +408,8 @@ a67_http_conn_handle(const A67HttpConn *conn)
 {
 	A67HttpHandle handle = {0, 0};
 
-	if (conn->doomed || conn->ex == NULL || !conn->ex->head_given ||
-		conn->ex->answer == ANSWER_ENDED)
+	if (conn->doomed || (conn->ws == NULL && (conn->ex == NULL || !conn->ex->head_given ||
+											  conn->ex->answer == ANSWER_ENDED)))
 		return handle;
 	handle.slot = conn->slot;
 	handle.generation = conn->server->slots[conn->slot].generation;

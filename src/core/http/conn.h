@@ -13,6 +13,7 @@
 #ifndef A67_CORE_HTTP_CONN_H
 #define A67_CORE_HTTP_CONN_H
 
+#include "../address.h"
 #include "server.h"
 
 /* A slice of an open file. The engine closes fd in every case, also on errors. */
@@ -28,10 +29,10 @@ extern void *a67_http_conn_user(const A67HttpConn *conn);
 extern void a67_http_conn_set_user(A67HttpConn *conn, void *user);
 /* The request being handled, NULL between requests. */
 extern const A67HttpHead *a67_http_conn_request(const A67HttpConn *conn);
-/* Numeric address of the peer ("" for an adopted unix socket). */
-extern const char *a67_http_conn_peer(const A67HttpConn *conn, char *buf, size_t size);
+/* Address of the peer; NULL for an adopted unix socket. Asks the system once. */
+extern const A67Ip *a67_http_conn_peer(A67HttpConn *conn);
 
-/* Handle of the current request; {0, 0} when there is none. */
+/* Handle of the current request, or of the WebSocket; {0, 0} when there is none. */
 extern A67HttpHandle a67_http_conn_handle(const A67HttpConn *conn);
 /* NULL when that request is answered or its connection is gone. */
 extern A67HttpConn *a67_http_conn_find(A67HttpServer *server, A67HttpHandle handle);

@@ -3,7 +3,8 @@
  *
  * Owns only the array of pointers (bounded by its capacity). Moving a deadline further away costs a
  * store: the heap notices when the old moment comes. That fits connections, whose deadlines are
- * pushed back at every request and hardly ever reached. No clock. Private to the server.
+ * pushed back at every request and hardly ever reached. No clock. Used by the server, and by the
+ * listener for its WebSockets.
  */
 #ifndef A67_CORE_HTTP_DEADLINES_H
 #define A67_CORE_HTTP_DEADLINES_H

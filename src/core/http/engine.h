@@ -2,7 +2,8 @@
  * engine.h: what the files of the connection engine share; private to them.
  *
  * server.c owns the sockets, slots, deadlines and the batch; conn.c drives one connection through its
- * states; request.c is its reading half, output.c its writing half, respond.c the answers.
+ * states; request.c is its reading half, output.c its writing half, respond.c the answers; upgrade.c
+ * and ws.c take over a connection that becomes a WebSocket.
  *
  * Invariants: a conn is in exactly one slot until close_conn, then in the graveyard until the batch
  * ends. `ex` exists while a request is being read or answered and is freed when the connection goes
@@ -12,10 +13,7 @@
 #define A67_CORE_HTTP_ENGINE_H
 
 #include "../pace.h"
-#include "deadlines.h"
-#include "exchange.h"
-#include "io.h"
-#include "server.h"
+#include "connection.h"
 
 #define ENGINE_LISTENERS	4
 #define ENGINE_ACCEPTS		64	  /* accepted in one event */
@@ -29,56 +27,6 @@
 #define ENGINE_ERROR_BYTES	65536		  /* body of an error answer */
 #define ENGINE_HEAD_ROOM	32768		  /* response head, beside max_response */
 #define ENGINE_EXTRA_BYTES	4096		  /* of it, header lines given beforehand */
-
-typedef enum ConnState
-{
-	CONN_HANDSHAKE, /* TLS */
-	CONN_IDLE,		/* nothing of the next request has come */
-	CONN_HEAD,
-	CONN_BODY,
-	CONN_ANSWER, /* request whole or given up: no reading until the answer is out */
-	CONN_LINGER, /* answer out, sending direction shut: discarding input */
-	CONN_CLOSED
-} ConnState;
-
-/* Moved bytes are counted per window; too few when it ends is a time-out. */
-typedef struct RateWindow
-{
-	int64_t due; /* A67_NEVER: not watched */
-	uint64_t moved;
-	uint64_t wanted;
-} RateWindow;
-
-typedef enum WatchKind
-{
-	WATCH_LISTENER,
-	WATCH_CONN
-} WatchKind;
-
-struct A67HttpConn
-{
-	WatchKind watch; /* first: see Listener */
-	uint8_t state;	 /* ConnState */
-	bool doomed;
-	bool ready;		   /* in the ready list */
-	bool paused;	   /* body */
-	bool fresh;		   /* no request has been completed */
-	bool want_write;   /* the last send, or TLS, waits for EPOLLOUT */
-	bool readable;	   /* recv has not said "wait" since the last event */
-	uint32_t interest; /* epoll events asked for */
-	uint32_t slot;
-	A67Io io;
-	A67HttpServer *server;
-	A67HttpTimer timer;
-	int64_t state_due; /* deadline of the state */
-	RateWindow body_rate;
-	RateWindow send_rate;
-	uint64_t discarded;
-	Exchange *ex;
-	void *user;
-	A67HttpConn *next_ready;
-	A67HttpConn *next_dead;
-};
 
 typedef struct Listener
 {
@@ -138,6 +86,15 @@ extern bool a67_engine_read_body(A67HttpConn *conn);
 extern bool a67_engine_discard(A67HttpConn *conn);
 extern void a67_engine_exchange_free(A67HttpConn *conn);
 
+/* ws.c: called by upgrade.c, then by conn.c. */
+extern A67Ws *a67_engine_ws_new(const A67WsHandler *handler);
+/* The 101 is out; early is what came behind the request. False when out of memory. */
+extern bool a67_engine_ws_begin(A67HttpConn *conn, const char *early, size_t len);
+extern bool a67_engine_ws_step(A67HttpConn *conn);
+extern void a67_engine_ws_timeout(A67HttpConn *conn);
+/* Tells the handler that the connection ends, and frees what is the socket's. */
+extern void a67_engine_ws_free(A67HttpConn *conn);
+
 /* output.c */
 extern bool a67_engine_out_pending(const A67HttpConn *conn);
 extern void a67_engine_flush(A67HttpConn *conn);
@@ -145,5 +102,7 @@ extern void a67_engine_flush(A67HttpConn *conn);
 /* respond.c */
 /* An error of the engine itself: answers in JSON and closes; or just closes when it is too late. */
 extern void a67_engine_fail(A67HttpConn *conn, int status, const char *message, bool linger);
+/* The header for a request that no handler has seen; NULL: none. */
+extern const A67HttpField *a67_engine_stamp(A67HttpServer *server);
 
 #endif

@@ -30,7 +30,7 @@ typedef struct Exchange
 	uint64_t max_body;
 	uint64_t body_bytes; /* decoded so far */
 	A67HttpChunked chunked;
-	A67Buf body; /* BUFFER mode */
+	A67Buf body;  /* BUFFER mode */
 	A67Buf extra; /* header lines that whatever answer is given carries */
 	A67Buf out;
 	A67HttpFile file; /* fd -1: none */

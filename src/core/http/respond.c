@@ -113,7 +113,8 @@ begin(A67HttpConn *conn, int status, const A67HttpField *headers, int64_t length
 		a67_buf_append_fmt(&ex->out, "Date: %s\r\n", date);
 	for (; headers != NULL && headers->name != NULL; headers++)
 		a67_buf_append_fmt(&ex->out, "%s: %s\r\n", headers->name, headers->value);
-	a67_buf_append(&ex->out, ex->extra.data, ex->extra.len);
+	if (ex->extra.len > 0)
+		a67_buf_append(&ex->out, ex->extra.data, ex->extra.len);
 	append_framing(conn, status, length);
 	if (!a67_buf_append_str(&ex->out, "\r\n"))
 		return take_back(ex, before);
@@ -207,10 +208,21 @@ a67_http_respond_error(A67HttpConn *conn, int status, const char *code, const ch
 	return rc;
 }
 
+const A67HttpField *
+a67_engine_stamp(A67HttpServer *server)
+{
+	const A67HttpField *field = NULL;
+
+	if (server->config.callbacks.stamp != NULL)
+		field = server->config.callbacks.stamp(server->config.arg);
+	return field != NULL && header_is_valid(field) ? field : NULL;
+}
+
 void
 a67_engine_fail(A67HttpConn *conn, int status, const char *message, bool linger)
 {
 	Exchange *ex = conn->ex;
+	const A67HttpField *stamp;
 
 	if (status < 500 && status != 408)
 		conn->server->stats.client_errors++;
@@ -220,7 +232,10 @@ a67_engine_fail(A67HttpConn *conn, int status, const char *message, bool linger)
 		return;
 	}
 	/* The handler may never have seen this request, but it gets an answer like any other. */
+	stamp = ex->head_given ? NULL : a67_engine_stamp(conn->server);
 	ex->head_given = true;
+	if (stamp != NULL)
+		(void) a67_http_respond_also(conn, (A67HttpField[]){*stamp, {NULL, NULL}});
 	ex->head.keep_alive = false;
 	ex->linger = linger;
 	if (a67_http_respond_error(conn, status, NULL, message) < 0)

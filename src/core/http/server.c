@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -301,17 +302,22 @@ watch_listeners(A67HttpServer *server, uint32_t events)
 static void
 turn_away(A67HttpServer *server, int fd)
 {
-	static const char answer[] = "HTTP/1.1 503 Service Unavailable\r\n"
-								 "Content-Type: application/json\r\nConnection: close\r\n"
-								 "Retry-After: 1\r\nContent-Length: 74\r\n\r\n"
-								 "{\"code\":\"HTTP503\",\"message\":\"too many "
-								 "clients\",\"details\":null,\"hint\":null}";
+	const A67HttpField *stamp = a67_engine_stamp(server);
+	char answer[512];
+	int len = snprintf(answer, sizeof(answer),
+					   "HTTP/1.1 503 Service Unavailable\r\n"
+					   "Content-Type: application/json\r\nConnection: close\r\n"
+					   "Retry-After: 1\r\nContent-Length: 74\r\n%s%s%s%s\r\n"
+					   "{\"code\":\"HTTP503\",\"message\":\"too many "
+					   "clients\",\"details\":null,\"hint\":null}",
+					   stamp != NULL ? stamp->name : "", stamp != NULL ? ": " : "",
+					   stamp != NULL ? stamp->value : "", stamp != NULL ? "\r\n" : "");
 	char unread[1024];
 
 	server->stats.refused++;
-	if (server->config.tls == NULL)
+	if (server->config.tls == NULL && len > 0 && (size_t) len < sizeof(answer))
 	{
-		(void) !send(fd, answer, sizeof(answer) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+		(void) !send(fd, answer, (size_t) len, MSG_NOSIGNAL | MSG_DONTWAIT);
 		(void) shutdown(fd, SHUT_WR);
 		/* Unread input would turn the close into a reset, which may overtake the answer. */
 		(void) !recv(fd, unread, sizeof(unread), MSG_DONTWAIT);

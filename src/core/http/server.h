@@ -52,6 +52,11 @@ typedef struct A67HttpCallbacks
 	void (*on_drain)(A67HttpConn *conn);
 	/* The connection goes away (any reason); release what the user pointer holds. */
 	void (*on_close)(A67HttpConn *conn);
+	/*
+	 * One header for the answer to a request that no handler has seen, because it was malformed, late
+	 * or one too many. Valid until the next call; may return NULL.
+	 */
+	const A67HttpField *(*stamp)(void *arg);
 	/* Unix time for the Date header; NULL: no Date. */
 	int64_t (*wall_seconds)(void *arg);
 } A67HttpCallbacks;
