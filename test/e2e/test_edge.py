@@ -293,13 +293,20 @@ def test_listeners_agree_on_one_pair_that_survives(make_cluster):
     assert {pin_of(cluster)} == pins
 
 
-def test_plain_http_gets_no_answer_from_a_tls_port(make_cluster):
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_plain_http_and_old_tls_get_no_answer_from_a_tls_port(make_cluster):
     cluster = make_cluster(tls="on")
     plain = Client(cluster.listener_url().replace("https:", "http:"))
     with pytest.raises(OSError):
         plain.get("/healthz")
     with pytest.raises(ssl.SSLCertVerificationError):
         Client(cluster.listener_url()).get("/healthz")
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    with pytest.raises(ssl.SSLError, match="(?i)protocol.version"):
+        Client(cluster.listener_url(), tls=old).get("/healthz")
     assert cluster.client().get("/healthz").status == 200
 
 
