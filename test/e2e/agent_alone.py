@@ -96,6 +96,7 @@ class AgentAlone:
         self.commands = Commands(self.controller, self.ready_line.rsplit("listen=", 1)[1])
 
     def run_again(self, **env):
+        self.controller.beats.clear()  # what the run before said is no news
         return self.start("run", **env)
 
     def text(self):
