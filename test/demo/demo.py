@@ -8,6 +8,7 @@ there as (pid, start time), so that a later call ends those processes and no oth
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -249,6 +250,31 @@ def move(cloud, account, watcher, lost):
     show_nodes(cloud, account)
 
 
+def meet_the_api(cloud, account):
+    """What a stranger, a new user and the operator get from the same address."""
+    account.step("The HTTP API: a stranger, a new user, the operator")
+    stranger = cloud.cluster.client()
+
+    def show(who, client, status, rows=None):
+        answer = client.get("/api/v1/deployments")
+        found = len(answer.json()) if answer.status == 200 else None
+        if (answer.status, found) != (status, rows):
+            raise AssertionError(f"{who} got {answer.status}: {answer.text[:200]}")
+        account.say(f"   {who}: GET /api/v1/deployments  →  {status}"
+                    + ("" if rows is None else f", {rows} of them"))
+
+    show("a stranger", stranger, 401)
+    account.say("   POST /api/v1/auth/register {email, password}")
+    answer = stranger.post("/api/v1/auth/register", {"email": "ann@example.com",
+                                                     "password": secrets.token_urlsafe(12)})
+    if answer.status != 201:
+        raise AssertionError(f"registration got {answer.status}: {answer.text[:200]}")
+    show("a new user", stranger.as_user(answer.json()["access_token"]), 200, rows=0)
+    token = cloud.cluster.value("SELECT a67.token_create(user_id, '1 hour') "
+                                "FROM a67_internal.\"user\" WHERE is_operator")
+    show("the operator", stranger.as_user(token), 200, rows=1)
+
+
 def farewell(cloud):
     cluster = cloud.cluster
     print(f"""
@@ -260,7 +286,7 @@ The cloud is left running. Look around:
      SELECT at, type, payload FROM a67.event ORDER BY event_id DESC LIMIT 20;""")
     for endpoint in cloud.endpoints(APP):
         print(f"  curl {endpoint['url']}")
-    print(f"""  curl {cluster.listener_url()}/readyz
+    print(f"""  curl {cluster.listener_url()}/openapi.json
 Logs: {cluster.log} and {cluster.folder}/nodes/*/agent.log
 End it with: make demo-stop""", flush=True)
 
@@ -279,6 +305,7 @@ def start():
         join(cloud, account, watcher)
         deploy(cloud, account, watcher)
         move(cloud, account, watcher, lose_a_node(cloud, account, watcher))
+        meet_the_api(cloud, account)
         account.table()
         farewell(cloud)
     except BaseException as error:
