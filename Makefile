@@ -281,7 +281,8 @@ coverage: ## line coverage of src/core by its unit tests
 
 # ---- benchmarks: JSON lines on standard output, all else on standard error ---------------------------------
 
-BENCHES := $(patsubst test/bench/%.py,bench-%,$(sort $(wildcard test/bench/*.py)))
+# load.py is what they share.
+BENCHES := $(patsubst test/bench/%.py,bench-%,$(filter-out %/load.py,$(sort $(wildcard test/bench/*.py))))
 .PHONY: $(BENCHES)
 $(BENCHES): bench-%:
 	@$(MAKE) --no-print-directory server >&2
