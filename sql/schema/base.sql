@@ -29,10 +29,8 @@ $roles$;
 GRANT USAGE ON SCHEMA a67 TO a67_anon, a67_user, a67_node, a67_admin;
 GRANT USAGE ON SCHEMA a67_internal TO a67_user, a67_admin;
 
--- Who is asking: the subject of the verified token, or nobody. Policies call it once a query.
+-- Who is asking: the subject of the verified token, or nobody. Policies call it once a query and table. The body is
+-- parsed here and now, so it needs no search path of its own and can be inlined.
 CREATE FUNCTION a67_internal._claims_user_id() RETURNS uuid
 LANGUAGE sql STABLE PARALLEL SAFE
-SET search_path = pg_catalog, a67, a67_internal, pg_temp
-AS $$
-    SELECT (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid
-$$;
+RETURN (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid;

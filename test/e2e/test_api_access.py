@@ -10,6 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from cloud import wait_until
+
 CAPABILITIES = {"cpu_cores": 2, "memory_gb": 1, "disk_gb": 10}
 SAMPLES = {"integer": 1, "number": 1.5, "boolean": True, "string": "x", "array": []}
 
@@ -138,7 +140,9 @@ def test_lists_hold_what_is_the_callers(world):
     assert [world.bob.rpc(name).json() for name in lists] == [[], [], [], []]
     assert [one["id"] for one in world.ann.rpc("node_list").json()] == [world.node]
     assert [one["id"] for one in world.ann.rpc("deployment_list").json()] == [world.deployment]
-    assert world.deployment in {one["subject_id"] for one in world.ann.rpc("event_list").json()}
+    # Events show when no transaction that began before theirs is still open.
+    wait_until("the event is listed", lambda: world.ann.rpc("event_list").json(),
+               until=lambda listed: world.deployment in {one["subject_id"] for one in listed})
 
 
 def test_names_are_the_owners_own(api, world):

@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from cloud import package_of, process
+from cloud import package_of, process, wait_until
 from cloud.api import CONFIG, PASSWORD, haproxy, postgrest, program
 from cloud.client import Client
 from cloud.openapi import problems
@@ -137,8 +137,9 @@ def test_manifest_names_the_field(ann):
 
 def test_events_and_alerts(rest, ann):
     found = new_deployment(ann)
-    events = ann.client.get("/api/v1/events").json()
-    assert found in {one["subject_id"] for one in events}
+    # Events show when no transaction that began before theirs is still open.
+    events = wait_until("the event is listed", lambda: ann.client.get("/api/v1/events").json(),
+                        until=lambda listed: found in {one["subject_id"] for one in listed})
     later = ann.client.get(f"/api/v1/events?since={events[-1]['id']}").json()
     assert not {one["id"] for one in later} & {one["id"] for one in events}
     assert ann.client.get("/api/v1/alerts").json() == []
