@@ -19,9 +19,16 @@ endif
 SQL_SCHEMA := $(addprefix sql/schema/, \
 	base.sql \
 	identity.sql \
+	vault.sql \
+	provider.sql \
 	node.sql \
+	monitor.sql \
+	secret.sql \
 	deployment.sql \
 	event.sql \
+	metric.sql \
+	channel.sql \
+	oauth.sql \
 	session.sql \
 )
 # Run at creation and again at every upgrade.
@@ -30,15 +37,30 @@ SQL_API := $(addprefix sql/api/, \
 	event.sql \
 	feed.sql \
 	audit.sql \
+	vault.sql \
 	identity.sql \
 	auth.sql \
+	provider.sql \
 	node.sql \
+	select.sql \
+	usage.sql \
+	metric.sql \
 	package.sql \
+	secret.sql \
 	manifest.sql \
 	deployment.sql \
+	doubt.sql \
 	monitor.sql \
+	restart.sql \
+	drain.sql \
 	reconciler.sql \
+	channel.sql \
+	notifier.sql \
+	oauth.sql \
+	credential.sql \
+	vault_item.sql \
 	view.sql \
+	registry.sql \
 	resource.sql \
 	openapi.sql \
 	grant.sql \
@@ -102,10 +124,12 @@ include $(PGXS)
 # The version stands for the paths: installing into the private copy must not compile everything again.
 $(eval $(call remember,build/so/.flags,$(VERSION) $(CC) $(CFLAGS) $(WARNINGS) $(A67_VERSION)))
 
-$(OBJS): build/so/%.o: %.c $(HDRS) build/so/.flags
+$(OBJS): build/so/%.o: %.c build/so/.flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
-	$(Q)$(CC) $(CFLAGS) $(WARNINGS) $(A67_CPPFLAGS) $(CPPFLAGS) -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS) $(WARNINGS) $(A67_CPPFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+
+-include $(wildcard $(OBJS:.o=.d))
 
 # What the server may look up by name; all else stays private to the library.
 build/so/exports.map: Makefile
@@ -204,15 +228,17 @@ ASAN_OBJS  := $(AGENT_SRCS:%.c=build/asan/%.o)
 $(eval $(call remember,build/agent/.flags,$(CC) $(AGENT_CFLAGS) $(AGENT_CPPFLAGS) $(WARNINGS)))
 $(eval $(call remember,build/asan/.flags,$(CC) $(ASAN_CFLAGS) $(AGENT_CPPFLAGS) $(WARNINGS)))
 
-$(AGENT_OBJS): build/agent/%.o: %.c $(HDRS) build/agent/.flags
+$(AGENT_OBJS): build/agent/%.o: %.c build/agent/.flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
-	$(Q)$(CC) $(AGENT_CFLAGS) $(WARNINGS) $(AGENT_CPPFLAGS) -c -o $@ $<
+	$(Q)$(CC) $(AGENT_CFLAGS) $(WARNINGS) $(AGENT_CPPFLAGS) -MMD -MP -c -o $@ $<
 
-$(ASAN_OBJS): build/asan/%.o: %.c $(HDRS) build/asan/.flags
+$(ASAN_OBJS): build/asan/%.o: %.c build/asan/.flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
-	$(Q)$(CC) $(ASAN_CFLAGS) $(WARNINGS) $(AGENT_CPPFLAGS) -c -o $@ $<
+	$(Q)$(CC) $(ASAN_CFLAGS) $(WARNINGS) $(AGENT_CPPFLAGS) -MMD -MP -c -o $@ $<
+
+-include $(wildcard $(AGENT_OBJS:.o=.d) $(ASAN_OBJS:.o=.d))
 
 build/agent/a67-agent.debug: $(AGENT_OBJS)
 	$(call say,LD,$@)
@@ -281,8 +307,8 @@ coverage: ## line coverage of src/core by its unit tests
 
 # ---- benchmarks: JSON lines on standard output, all else on standard error ---------------------------------
 
-# load.py is what they share.
-BENCHES := $(patsubst test/bench/%.py,bench-%,$(filter-out %/load.py,$(sort $(wildcard test/bench/*.py))))
+# load.py is what they share; beats.py, selection.py and detection.py are parts of registry.py.
+BENCHES := $(patsubst test/bench/%.py,bench-%,$(filter-out %/load.py %/beats.py %/selection.py %/detection.py,$(sort $(wildcard test/bench/*.py))))
 .PHONY: $(BENCHES)
 $(BENCHES): bench-%:
 	@$(MAKE) --no-print-directory server >&2

@@ -23,6 +23,16 @@ a67_clock_now_ms(void)
 }
 
 int64_t
+a67_clock_now_us(void)
+{
+	struct timespec ts;
+
+	if (clock_gettime(CLOCK_MONOTONIC, &ts) != 0)
+		return 0;
+	return (int64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+int64_t
 a67_clock_wall_ms(void)
 {
 	return read_clock(CLOCK_REALTIME);

@@ -11,8 +11,9 @@
 
 #define A67_TIME_SIZE 32
 
-/* CLOCK_MONOTONIC in milliseconds. */
+/* CLOCK_MONOTONIC in milliseconds, and in microseconds to measure with. */
 int64_t a67_clock_now_ms(void);
+int64_t a67_clock_now_us(void);
 
 /* Milliseconds since 1970. */
 int64_t a67_clock_wall_ms(void);

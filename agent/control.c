@@ -93,6 +93,7 @@ a67_control_init(A67Control *control, const A67ControlSetup *setup, int64_t now_
 	control->metrics = setup->metrics;
 	control->poll_at = -1;
 	control->deadline_ms = A67_NEVER;
+	control->latency_us = -1;
 	(void) snprintf(control->endpoint, sizeof(control->endpoint), "%s", setup->endpoint);
 	randombytes_buf(boot, sizeof(boot));
 	(void) a67_hex_encode(boot, sizeof(boot), control->boot_id, sizeof(control->boot_id));
@@ -216,6 +217,7 @@ send_request(A67Control *control, A67Request request, int64_t now_ms)
 	order.body_len = strlen(control->body);
 	control->seq++;
 	control->sent_version = control->supervisor->version;
+	control->sent_us = a67_clock_now_us();
 	err = a67_http_client_start(control->client, &order, now_ms);
 	sodium_memzero(bearer, sizeof(bearer));
 	return err;
@@ -283,6 +285,7 @@ answered_beat(A67Control *control, int status, const char *body, size_t len, int
 	if (status >= 200 && status < 300)
 	{
 		control->beats_ok++;
+		control->latency_us = a67_clock_now_us() - control->sent_us;
 		control->stored_version = control->sent_version;
 		a67_supervisor_acked(control->supervisor, control->sent_version);
 		all_well(control);

@@ -57,7 +57,9 @@ typedef struct A67Control
 	int64_t renew_at_s;		 /* wall clock; 0: unknown */
 	uint64_t beats_ok;
 	uint64_t beats_failed;
-	A67Why problem; /* empty while all is well */
+	int64_t sent_us;	/* when the request in flight went out */
+	int64_t latency_us; /* round trip of the last heartbeat that was taken; -1: none was */
+	A67Why problem;		/* empty while all is well */
 	int poll_at;
 } A67Control;
 

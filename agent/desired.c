@@ -3,19 +3,19 @@
  */
 #include "desired.h"
 
-#include <ctype.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define NAME_MAX_BYTES	255
-#define PATH_MAX_BYTES	2000
-#define WORD_MAX_BYTES	8192
-#define VALUE_MAX_BYTES 32768
-#define INTERVAL_MIN_MS 100
-#define INTERVAL_MAX_MS 3600000
-#define GRACE_MAX_MS	600000
-#define RETRIES_MAX		20
+#define NAME_MAX_BYTES	  255
+#define PATH_MAX_BYTES	  2000
+#define WORD_MAX_BYTES	  8192
+#define VERSION_MAX_BYTES 64
+#define INTERVAL_MIN_MS	  100
+#define INTERVAL_MAX_MS	  3600000
+#define GRACE_MAX_MS	  600000
+#define RETRIES_MAX		  20
 
 typedef bool (*Reader)(A67Desired *desired, json_t *value, A67Why *why);
 
@@ -210,37 +210,45 @@ read_entrypoint(A67Desired *desired, json_t *value, A67Why *why)
 }
 
 static bool
-is_variable_name(const char *name)
+read_sealed_env(A67Desired *desired, json_t *value, A67Why *why)
 {
-	if (!isalpha((unsigned char) name[0]) && name[0] != '_')
-		return false;
-	for (const char *c = name; *c != '\0'; c++)
-	{
-		if (!isalnum((unsigned char) *c) && *c != '_')
-			return false;
-	}
-	return strlen(name) <= NAME_MAX_BYTES;
+	if (!json_is_string(value) || json_string_length(value) == 0)
+		return complain(why, "sealed_env", "a string in base64");
+	desired->sealed_env = json_incref(value);
+	return true;
 }
 
 static bool
-read_env(A67Desired *desired, json_t *value, A67Why *why)
+read_env_version(A67Desired *desired, json_t *value, A67Why *why)
 {
-	const char *name;
-	json_t *text;
+	desired->env_version = plain_text(value, VERSION_MAX_BYTES);
+	return desired->env_version != NULL || complain(why, "env_version", "a version");
+}
 
-	if (!json_is_object(value) || json_object_size(value) > A67_ENV_MAX)
-		return complain(why, "env", "an object of at most 128 strings");
-	json_object_foreach(value, name, text)
+static bool
+read_change(A67Desired *desired, json_t *value, A67Why *why)
+{
+	static const struct
 	{
-		if (!is_variable_name(name))
-			return complain(why, "env", "made of names like A_NAME");
-		if (strcmp(name, "PORT") == 0 || strncmp(name, "A67_", 4) == 0)
-			return complain(why, "env", "free of PORT and A67_ names, which the agent sets");
-		if (!json_is_string(text) || json_string_length(text) > VALUE_MAX_BYTES)
-			return complain(why, "env", "made of strings of at most 32768 bytes");
+		const char *name;
+		int number;
+	} ways[] = {{"restart", A67_CHANGE_RESTART},
+				{"none", A67_CHANGE_NONE},
+				{"SIGHUP", SIGHUP},
+				{"SIGUSR1", SIGUSR1},
+				{"SIGUSR2", SIGUSR2}};
+	const char *name = json_string_value(value);
+
+	for (size_t i = 0; name != NULL && i < sizeof(ways) / sizeof(ways[0]); i++)
+	{
+		if (strcmp(name, ways[i].name) == 0)
+		{
+			desired->change_signal = ways[i].number;
+			return true;
+		}
 	}
-	desired->env = value;
-	return true;
+	return complain(why, "on_secret_change",
+					"\"restart\", \"SIGHUP\", \"SIGUSR1\", \"SIGUSR2\" or \"none\"");
 }
 
 static bool
@@ -332,12 +340,24 @@ static const Field desired_fields[] = {
 	{"app_type", read_app_type, true},
 	{"package", read_package, true},
 	{"entrypoint", read_entrypoint, true},
-	{"env", read_env, false},
+	{"sealed_env", read_sealed_env, false},
+	{"env_version", read_env_version, false},
+	{"on_secret_change", read_change, false},
 	{"health_check", read_health, false},
 	{"resources", read_resources, false},
 	{"stop_grace_ms", read_grace, false},
 	{NULL, NULL, false},
 };
+
+/* A version of nothing makes no sense. */
+static bool
+check_env(const A67Desired *desired, A67Why *why)
+{
+	if (desired->env_version == NULL || desired->sealed_env != NULL)
+		return true;
+	(void) a67_why(why, -EINVAL, "field \"sealed_env\" is missing");
+	return false;
+}
 
 A67Desired *
 a67_desired_from_json(const json_t *doc, A67Why *why)
@@ -356,18 +376,20 @@ a67_desired_from_json(const json_t *doc, A67Why *why)
 	desired->health_timeout_ms = 2000;
 	desired->health_retries = 3;
 	desired->stop_grace_ms = 10000;
+	desired->change_signal = A67_CHANGE_RESTART;
 	if (!json_is_object(desired->doc))
 	{
 		(void) a67_why(why, -EINVAL, "the body must be a JSON object");
 		a67_desired_free(desired);
 		return NULL;
 	}
-	if (!read_object(desired, desired->doc, desired_fields, "", why))
+	if (!read_object(desired, desired->doc, desired_fields, "", why) || !check_env(desired, why))
 	{
 		a67_desired_free(desired);
 		return NULL;
 	}
 	(void) json_object_del(desired->doc, "generation");
+	(void) json_object_del(desired->doc, "sealed_env");
 	return desired;
 }
 
@@ -400,12 +422,48 @@ a67_desired_free(A67Desired *desired)
 {
 	if (desired == NULL)
 		return;
+	json_decref(desired->sealed_env);
 	json_decref(desired->doc);
 	free(desired);
+}
+
+json_t *
+a67_desired_json(const A67Desired *desired)
+{
+	json_t *doc = json_copy(desired->doc);
+
+	if (doc != NULL && desired->sealed_env != NULL &&
+		json_object_set(doc, "sealed_env", desired->sealed_env) != 0)
+	{
+		json_decref(doc);
+		return NULL;
+	}
+	return doc;
+}
+
+static bool
+same(const A67Desired *a, const A67Desired *b, json_t *a_doc, json_t *b_doc)
+{
+	return (a->sealed_env == NULL) == (b->sealed_env == NULL) && json_equal(a_doc, b_doc) != 0;
 }
 
 bool
 a67_desired_same(const A67Desired *a, const A67Desired *b)
 {
-	return json_equal(a->doc, b->doc) != 0;
+	return same(a, b, a->doc, b->doc);
+}
+
+bool
+a67_desired_same_but_secrets(const A67Desired *a, const A67Desired *b)
+{
+	json_t *a_doc = json_copy(a->doc);
+	json_t *b_doc = json_copy(b->doc);
+	bool equal;
+
+	(void) json_object_del(a_doc, "env_version");
+	(void) json_object_del(b_doc, "env_version");
+	equal = same(a, b, a_doc, b_doc);
+	json_decref(a_doc);
+	json_decref(b_doc);
+	return equal;
 }

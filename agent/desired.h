@@ -2,7 +2,8 @@
  * desired.h - what the controller wants of one replica, checked field by field.
  *
  * Pure.  Owns the parsed document; the strings point into it.  Unknown fields are refused and every
- * complaint names the field.  Two documents that differ only in `generation` have the same content.
+ * complaint names the field.  Two documents that differ only in `generation` and in the bytes of
+ * `sealed_env` have the same content: sealing is randomised, `env_version` says what was sealed.
  * Called by the server (commands) and by replica.c (state files).
  */
 #ifndef A67_AGENT_DESIRED_H
@@ -15,10 +16,12 @@
 
 #include "log.h"
 
-#define A67_DESIRED_MAX_BYTES 131072 /* of the JSON text */
+#define A67_DESIRED_MAX_BYTES 1048576 /* of the JSON text */
 #define A67_ARGV_MAX		  64
-#define A67_ENV_MAX			  128
 #define A67_DIGEST_SIZE		  65 /* 64 hex digits and a NUL */
+
+#define A67_CHANGE_RESTART	  (-1)
+#define A67_CHANGE_NONE		  0 /* files are replaced, the process is not told */
 
 typedef enum A67AppType
 {
@@ -28,7 +31,7 @@ typedef enum A67AppType
 
 typedef struct A67Desired
 {
-	json_t *doc; /* owned; without "generation" */
+	json_t *doc; /* owned; without "generation" and "sealed_env" */
 	int64_t generation;
 	const char *deployment;
 	int64_t release;
@@ -36,7 +39,9 @@ typedef struct A67Desired
 	const char *digest; /* 64 lower-case hex digits */
 	const char *package_path;
 	json_t *entrypoint;		 /* array of 1..A67_ARGV_MAX strings */
-	json_t *env;			 /* object of strings, or NULL */
+	json_t *sealed_env;		 /* owned; base64 text (sealed_env.h), or NULL */
+	const char *env_version; /* stands for the versions of secrets in it; NULL: holds none */
+	int change_signal;		 /* for new secrets; or A67_CHANGE_RESTART, A67_CHANGE_NONE */
 	const char *health_path; /* NULL: a connection to the port is enough */
 	int health_interval_ms;
 	int health_timeout_ms;
@@ -54,7 +59,13 @@ A67Desired *a67_desired_from_json(const json_t *doc, A67Why *why);
 
 void a67_desired_free(A67Desired *desired);
 
+/* The document as it came, but for "generation"; NULL when out of memory. */
+json_t *a67_desired_json(const A67Desired *desired);
+
 /* Whether both ask for the same, whatever their generations. */
 bool a67_desired_same(const A67Desired *a, const A67Desired *b);
+
+/* Whether they do but for the versions of secrets. */
+bool a67_desired_same_but_secrets(const A67Desired *a, const A67Desired *b);
 
 #endif /* A67_AGENT_DESIRED_H */

@@ -52,6 +52,10 @@ node_part(const A67Serve *serve, int64_t now_ms, A67Buf *out)
 	gauge(out, "a67_node_load1", "Load average of one minute.", sample.load1);
 	gauge(out, "a67_node_uptime_seconds", "Time since the machine started.",
 		  (double) sample.uptime_s);
+	if (sample.network_bytes >= 0)
+		counter(out, "a67_node_network_bytes_total",
+				"Bytes sent and received since then, loopback apart.",
+				(uint64_t) sample.network_bytes);
 	counter(out, "a67_agent_heartbeats_total", "Heartbeats that the controller took.",
 			serve->control->beats_ok);
 	counter(out, "a67_agent_heartbeats_failed_total", "Heartbeats that it did not.",

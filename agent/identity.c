@@ -33,11 +33,10 @@ make_key(const A67StateDir *dir, A67Identity *identity, A67Why *why)
 	return err;
 }
 
+/* 0 with the seed, which the caller wipes; -EBADMSG: the file holds no key; or another -errno. */
 static int
-load_key(const A67StateDir *dir, A67Identity *identity, A67Why *why)
+read_seed(const A67StateDir *dir, unsigned char seed[crypto_sign_SEEDBYTES], A67Why *why)
 {
-	unsigned char seed[crypto_sign_SEEDBYTES];
-	unsigned char secret[crypto_sign_SECRETKEYBYTES];
 	size_t count = 0;
 	A67Buf text;
 	bool good;
@@ -45,25 +44,59 @@ load_key(const A67StateDir *dir, A67Identity *identity, A67Why *why)
 
 	a67_buf_init(&text, 128);
 	err = a67_statedir_read(dir, KEY_FILE, &text, why);
-	if (err == -ENOENT)
-		return make_key(dir, identity, why);
-	if (err != 0 && err != -EFBIG)
-		return err;
 	good = err == 0 && text.len == A67_KEY_TEXT_SIZE && text.data[text.len - 1] == '\n' &&
-		   a67_base64url_decode(text.data, text.len - 1, seed, sizeof(seed), &count) &&
-		   count == sizeof(seed);
+		   a67_base64url_decode(text.data, text.len - 1, seed, crypto_sign_SEEDBYTES, &count) &&
+		   count == crypto_sign_SEEDBYTES;
 	if (text.data != NULL)
 		sodium_memzero(text.data, text.len);
 	a67_buf_free(&text);
-	if (!good)
-	{
+	if (err != 0 && err != -EFBIG)
+		return err;
+	return good ? 0 : a67_why(why, -EBADMSG, "\"%s\" is not a key", KEY_FILE);
+}
+
+static int
+load_key(const A67StateDir *dir, A67Identity *identity, A67Why *why)
+{
+	unsigned char seed[crypto_sign_SEEDBYTES];
+	unsigned char secret[crypto_sign_SECRETKEYBYTES];
+	int err = read_seed(dir, seed, why);
+
+	if (err == -EBADMSG)
 		a67_statedir_quarantine(dir, KEY_FILE, "not a key");
+	if (err == -ENOENT || err == -EBADMSG)
 		return make_key(dir, identity, why);
-	}
+	if (err != 0)
+		return err;
 	(void) crypto_sign_seed_keypair(identity->public_key, secret, seed);
 	sodium_memzero(seed, sizeof(seed));
 	sodium_memzero(secret, sizeof(secret));
 	return 0;
+}
+
+int
+a67_identity_unseal(const A67StateDir *dir, const uint8_t *box, size_t len, uint8_t *out,
+					A67Why *why)
+{
+	unsigned char seed[crypto_sign_SEEDBYTES];
+	unsigned char ed25519[crypto_sign_SECRETKEYBYTES];
+	unsigned char ed25519_public[crypto_sign_PUBLICKEYBYTES];
+	unsigned char secret[crypto_box_SECRETKEYBYTES];
+	unsigned char public_key[crypto_box_PUBLICKEYBYTES];
+	int err = read_seed(dir, seed, why);
+
+	if (err != 0)
+		return err;
+	(void) crypto_sign_seed_keypair(ed25519_public, ed25519, seed);
+	if (crypto_sign_ed25519_sk_to_curve25519(secret, ed25519) != 0 ||
+		crypto_sign_ed25519_pk_to_curve25519(public_key, ed25519_public) != 0 ||
+		crypto_box_seal_open(out, box, len, public_key, secret) != 0)
+		err = a67_why(why, -EBADMSG,
+					  "sealed_env cannot be opened: damaged, or sealed for another node");
+	sodium_memzero(seed, sizeof(seed));
+	sodium_memzero(ed25519, sizeof(ed25519));
+	sodium_memzero(secret, sizeof(secret));
+	return err;
 }
 
 static bool
@@ -107,6 +140,9 @@ read_node(json_t *node, A67Identity *identity)
 		!copy_key(node, "controller_key", identity->controller_key) || port < 1 ||
 		port > UINT16_MAX || beat < 1 || beat > 86400000)
 		return false;
+	if (!copy_key(node, "join_key", identity->join_key))
+		memcpy(identity->join_key, identity->controller_key, A67_KEY_BYTES);
+	identity->has_next = copy_key(node, "next_key", identity->next_key);
 	identity->tls_pinned = json_object_get(node, "tls_pin") != NULL;
 	if (identity->tls_pinned && !copy_key(node, "tls_pin", identity->tls_pin))
 		return false;
@@ -144,22 +180,42 @@ a67_identity_load(const A67StateDir *dir, A67Identity *identity, A67Why *why)
 	return 0;
 }
 
+bool
+a67_identity_knows_key(const A67Identity *identity, const uint8_t key[A67_KEY_BYTES])
+{
+	return memcmp(key, identity->controller_key, A67_KEY_BYTES) == 0 ||
+		   memcmp(key, identity->join_key, A67_KEY_BYTES) == 0 ||
+		   (identity->has_next && memcmp(key, identity->next_key, A67_KEY_BYTES) == 0);
+}
+
+void
+a67_identity_promote_key(A67Identity *identity)
+{
+	memcpy(identity->controller_key, identity->next_key, A67_KEY_BYTES);
+	identity->has_next = false;
+}
+
 int
 a67_identity_save(const A67StateDir *dir, const A67Identity *identity, A67Why *why)
 {
 	char key[A67_KEY_TEXT_SIZE];
+	char join[A67_KEY_TEXT_SIZE];
+	char next[A67_KEY_TEXT_SIZE];
 	char pin[A67_KEY_TEXT_SIZE];
 	json_t *node;
 	char *text;
 	int err;
 
 	(void) a67_base64url_encode(identity->controller_key, A67_KEY_BYTES, key, sizeof(key));
+	(void) a67_base64url_encode(identity->join_key, A67_KEY_BYTES, join, sizeof(join));
+	(void) a67_base64url_encode(identity->next_key, A67_KEY_BYTES, next, sizeof(next));
 	(void) a67_base64url_encode(identity->tls_pin, A67_KEY_BYTES, pin, sizeof(pin));
-	node = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s*,s:I,s:i}", "node_id", identity->node_id, "name",
-					 identity->name, "node_token", identity->node_token, "controller_url",
-					 identity->controller_url, "controller_key", key, "tls_pin",
-					 identity->tls_pinned ? pin : NULL, "heartbeat_ms",
-					 (json_int_t) identity->heartbeat_ms, "port", (int) identity->port);
+	node = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s*,s:s*,s:I,s:i}", "node_id", identity->node_id,
+					 "name", identity->name, "node_token", identity->node_token, "controller_url",
+					 identity->controller_url, "join_key", join, "controller_key", key, "next_key",
+					 identity->has_next ? next : NULL, "tls_pin", identity->tls_pinned ? pin : NULL,
+					 "heartbeat_ms", (json_int_t) identity->heartbeat_ms, "port",
+					 (int) identity->port);
 	text = node != NULL ? json_dumps(node, JSON_INDENT(1)) : NULL;
 	json_decref(node);
 	if (text == NULL)

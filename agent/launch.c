@@ -1,7 +1,8 @@
 /*
- * launch.c - what an application gets when it starts: port, environment, directories, log.
+ * launch.c - what an application gets when it starts: port, environment, secrets, directories, log.
  *
- * Decides none of when; a67_process_spawn does the starting.  Called by runner.c.
+ * Decides none of when; a67_process_spawn does the starting.  Env values and secrets are in the clear
+ * here only, while a process starts or its files are replaced.  Called by runner.c.
  */
 #include "supervisor.h"
 
@@ -15,10 +16,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <sodium.h>
+
 #include "applog.h"
+#include "sealed_env.h"
 
 #define PORT_TRIES 16
-#define ENV_SLOTS  (A67_ENV_MAX + 16)
+#define ENV_SLOTS  (2 * A67_ENV_MAX + 16)
 
 static bool
 port_taken(const A67Supervisor *supervisor, const A67Replica *self, int port)
@@ -76,63 +80,116 @@ typedef struct EnvList
 	bool failed;
 } EnvList;
 
+/* Of its full size from the start: what grows leaves copies behind. */
 static void
 env_add(EnvList *list, const char *name, const char *value)
 {
-	char *item;
+	size_t size = strlen(name) + strlen(value) + 2;
+	char *item = list->count < ENV_SLOTS ? malloc(size) : NULL;
 
-	if (list->count == ENV_SLOTS || asprintf(&item, "%s=%s", name, value) < 0)
+	if (item == NULL)
 	{
 		list->failed = true;
 		return;
 	}
+	(void) snprintf(item, size, "%s=%s", name, value);
 	list->items[list->count++] = item;
 	list->items[list->count] = NULL;
 }
 
 /* A default that the manifest may override. */
 static void
-env_default(EnvList *list, const A67Desired *desired, const char *name, const char *value)
+env_default(EnvList *list, const A67Env *given, const char *name, const char *value)
 {
-	if (desired->env == NULL || json_object_get(desired->env, name) == NULL)
+	if (json_object_get(given->env, name) == NULL && json_object_get(given->secrets, name) == NULL)
 		env_add(list, name, value);
+}
+
+static void
+env_add_all(EnvList *list, json_t *variables)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(variables, name, value)
+	{
+		env_add(list, name, json_string_value(value));
+	}
 }
 
 static void
 env_free(EnvList *list)
 {
 	for (size_t i = 0; i < list->count; i++)
+	{
+		sodium_memzero(list->items[i], strlen(list->items[i]));
 		free(list->items[i]);
+	}
 }
 
+/* The marks come first: whoever looks for them in /proc reads the beginning only. */
 static void
-build_env(const A67Supervisor *supervisor, const A67Replica *replica, EnvList *list)
+build_env(const A67Supervisor *supervisor, const A67Replica *replica, const A67Env *given,
+		  EnvList *list)
 {
-	const A67Desired *desired = replica->desired;
 	char path[A67_STATE_PATH_SIZE + A67_STATE_NAME_SIZE];
 	char number[32];
-	const char *name;
-	json_t *value;
 
 	memset(list, 0, sizeof(*list));
-	env_default(list, desired, "PATH", "/usr/local/bin:/usr/bin:/bin");
-	env_default(list, desired, "LANG", "C.UTF-8");
-	(void) snprintf(path, sizeof(path), "%s/apps/%s/home", supervisor->dir->path, replica->id);
-	env_default(list, desired, "HOME", path);
-	(void) snprintf(path, sizeof(path), "%s/apps/%s/tmp", supervisor->dir->path, replica->id);
-	env_default(list, desired, "TMPDIR", path);
-	json_object_foreach(desired->env, name, value)
-	{
-		env_add(list, name, json_string_value(value));
-	}
+	env_add(list, "A67_NODE_ID", supervisor->identity->node_id);
+	env_add(list, "A67_REPLICA", replica->id);
+	env_add(list, "A67_NODE", supervisor->identity->name);
+	env_add(list, "A67_DEPLOYMENT", replica->desired->deployment);
+	(void) snprintf(number, sizeof(number), "%lld", (long long) replica->desired->release);
+	env_add(list, "A67_RELEASE", number);
+	if (replica->secrets_dir[0] != '\0')
+		env_add(list, "A67_SECRETS_DIR", replica->secrets_dir);
 	(void) snprintf(number, sizeof(number), "%d", replica->port);
 	env_add(list, "PORT", number);
-	env_add(list, "A67_NODE", supervisor->identity->name);
-	env_add(list, "A67_NODE_ID", supervisor->identity->node_id);
-	env_add(list, "A67_DEPLOYMENT", desired->deployment);
-	(void) snprintf(number, sizeof(number), "%lld", (long long) desired->release);
-	env_add(list, "A67_RELEASE", number);
-	env_add(list, "A67_REPLICA", replica->id);
+	env_default(list, given, "PATH", "/usr/local/bin:/usr/bin:/bin");
+	env_default(list, given, "LANG", "C.UTF-8");
+	(void) snprintf(path, sizeof(path), "%s/apps/%s/home", supervisor->dir->path, replica->id);
+	env_default(list, given, "HOME", path);
+	(void) snprintf(path, sizeof(path), "%s/apps/%s/tmp", supervisor->dir->path, replica->id);
+	env_default(list, given, "TMPDIR", path);
+	env_add_all(list, given->env);
+	env_add_all(list, given->secrets);
+}
+
+/* Opens what the controller sealed; nothing sealed is an empty environment. */
+static int
+open_env(const A67Supervisor *supervisor, const A67Replica *replica, A67Env *given, A67Why *why)
+{
+	json_t *sealed = replica->desired->sealed_env;
+
+	memset(given, 0, sizeof(*given));
+	if (sealed == NULL)
+		return 0;
+	return a67_env_open(supervisor->dir, json_string_value(sealed), replica->id, given, why);
+}
+
+int
+a67_launch_choose_secrets(const A67Supervisor *supervisor, A67Replica *replica, A67Why *why)
+{
+	A67SecretsPlace place = {supervisor->dir, supervisor->identity->node_id, replica->id};
+
+	replica->secrets_dir[0] = '\0';
+	if (replica->desired->env_version == NULL)
+		return 0;
+	return a67_secrets_choose(&place, json_string_length(replica->desired->sealed_env),
+							  replica->secrets_dir, why);
+}
+
+int
+a67_launch_renew_secrets(const A67Supervisor *supervisor, const A67Replica *replica, A67Why *why)
+{
+	A67Env given;
+	int err = open_env(supervisor, replica, &given, why);
+
+	if (err == 0)
+		err = a67_secrets_write(replica->secrets_dir, given.secrets, why);
+	a67_env_close(&given);
+	return err;
 }
 
 void
@@ -147,8 +204,8 @@ a67_launch_home(const A67Supervisor *supervisor, const A67Replica *replica, cons
 		a67_log(A67_LOG_WARNING, "could not make \"%s\": %s", path, strerror(errno));
 }
 
-int
-a67_launch(const A67Supervisor *supervisor, A67Replica *replica, A67Why *why)
+static int
+spawn(const A67Supervisor *supervisor, A67Replica *replica, const A67Env *given, A67Why *why)
 {
 	const A67Desired *desired = replica->desired;
 	char name[A67_STATE_NAME_SIZE];
@@ -158,13 +215,11 @@ a67_launch(const A67Supervisor *supervisor, A67Replica *replica, A67Why *why)
 	A67Spawn order = {.root = root, .argv = argv, .memory_bytes = desired->memory_bytes};
 	int err;
 
-	a67_launch_home(supervisor, replica, "/home");
-	a67_launch_home(supervisor, replica, "/tmp");
 	a67_replica_root_name(replica, name);
 	(void) snprintf(root, sizeof(root), "%s/%s", supervisor->dir->path, name);
 	for (size_t i = 0; i < json_array_size(desired->entrypoint); i++)
 		argv[i] = (char *) json_string_value(json_array_get(desired->entrypoint, i));
-	build_env(supervisor, replica, &env);
+	build_env(supervisor, replica, given, &env);
 	order.envp = env.items;
 	order.log_fd = a67_applog_open(supervisor->dir, replica->id);
 	if (env.failed)
@@ -176,5 +231,21 @@ a67_launch(const A67Supervisor *supervisor, A67Replica *replica, A67Why *why)
 	if (order.log_fd >= 0)
 		(void) close(order.log_fd);
 	env_free(&env);
+	return err;
+}
+
+int
+a67_launch(const A67Supervisor *supervisor, A67Replica *replica, A67Why *why)
+{
+	A67Env given;
+	int err = open_env(supervisor, replica, &given, why);
+
+	a67_launch_home(supervisor, replica, "/home");
+	a67_launch_home(supervisor, replica, "/tmp");
+	if (err == 0 && replica->secrets_dir[0] != '\0')
+		err = a67_secrets_write(replica->secrets_dir, given.secrets, why);
+	if (err == 0)
+		err = spawn(supervisor, replica, &given, why);
+	a67_env_close(&given);
 	return err;
 }

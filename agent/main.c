@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #include "clock.h"
 #include "control.h"
 #include "core/http/tls.h"
+#include "sealed_env.h"
 #include "serve.h"
 
 #define EXIT_USAGE	  100
@@ -95,15 +97,18 @@ prepare_join(Agent *agent, A67Why *why)
 		return a67_why(why, -EINVAL,
 					   "this join token is for a controller with TLS: its URL begins with "
 					   "\"https://\"");
-	if (identity->registered &&
-		memcmp(keys.controller, identity->controller_key, sizeof(keys.controller)) != 0)
+	if (identity->registered && !a67_identity_knows_key(identity, keys.controller))
 		return a67_why(why, -EEXIST,
 					   "this state directory belongs to a node of another controller: use another "
 					   "--state-dir, or remove it");
 	changed = strcmp(identity->controller_url, agent->options.url) != 0 ||
 			  identity->tls_pinned != keys.pinned ||
 			  memcmp(identity->tls_pin, keys.tls_pin, sizeof(keys.tls_pin)) != 0;
-	memcpy(identity->controller_key, keys.controller, sizeof(keys.controller));
+	if (!identity->registered)
+	{
+		memcpy(identity->join_key, keys.controller, sizeof(keys.controller));
+		memcpy(identity->controller_key, keys.controller, sizeof(keys.controller));
+	}
 	memcpy(identity->tls_pin, keys.tls_pin, sizeof(keys.tls_pin));
 	identity->tls_pinned = keys.pinned;
 	if (!changed)
@@ -451,6 +456,9 @@ main(int argc, char **argv)
 		return fflush(stdout) == 0 ? 0 : EXIT_SYSTEM;
 	}
 	a67_log_set_level(options.log_level);
+	/* Keys and secrets pass through: no core file, nobody's debugger.  An exec undoes it for children. */
+	(void) prctl(PR_SET_DUMPABLE, 0);
+	a67_env_wipe_json();
 	if (sodium_init() < 0)
 	{
 		a67_log(A67_LOG_ERROR, "could not initialise libsodium");

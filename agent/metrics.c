@@ -139,6 +139,41 @@ a67_metrics_sample(A67Metrics *metrics, const char *path, int64_t now_ms, A67Sam
 	sample_disk(path, out);
 	out->load1 = first_number("/proc/loadavg");
 	out->uptime_s = (int64_t) first_number("/proc/uptime");
+	out->network_bytes = a67_metrics_network("/proc/net/dev");
+}
+
+/* Received and sent bytes of one line of /proc/net/dev; 0 for a heading, loopback and what is no such line. */
+static uint64_t
+interface_bytes(const char *line)
+{
+	unsigned long long received;
+	unsigned long long sent;
+	const char *numbers = strrchr(line, ':');
+	size_t len;
+
+	if (numbers == NULL)
+		return 0;
+	line += strspn(line, " ");
+	len = (size_t) (numbers - line);
+	if ((len == 2 && memcmp(line, "lo", 2) == 0) ||
+		sscanf(numbers + 1, "%llu %*u %*u %*u %*u %*u %*u %*u %llu", &received, &sent) != 2)
+		return 0;
+	return received + sent;
+}
+
+int64_t
+a67_metrics_network(const char *path)
+{
+	char line[512];
+	uint64_t sum = 0;
+	FILE *file = fopen(path, "re");
+
+	if (file == NULL)
+		return -1;
+	while (fgets(line, sizeof(line), file) != NULL)
+		sum += interface_bytes(line);
+	(void) fclose(file);
+	return (int64_t) (sum & INT64_MAX);
 }
 
 double

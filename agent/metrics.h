@@ -29,7 +29,8 @@ typedef struct A67Sample
 	int64_t disk_total_bytes;
 	int64_t disk_free_bytes;
 	double load1;
-	int64_t uptime_s; /* of the machine */
+	int64_t uptime_s;	   /* of the machine */
+	int64_t network_bytes; /* sent and received since then, loopback apart; -1: not known */
 } A67Sample;
 
 /* path: a directory on the disk to measure. */
@@ -37,6 +38,9 @@ void a67_metrics_sample(A67Metrics *metrics, const char *path, int64_t now_ms, A
 
 /* Cores this process may use. */
 double a67_metrics_cores(void);
+
+/* Bytes that all interfaces but loopback have sent and received, from a file like /proc/net/dev; -1 without one. */
+int64_t a67_metrics_network(const char *path);
 
 /* Open TCP connections to the local ports given (sorted or not): requests that applications serve. */
 int a67_metrics_connections(const int *ports, size_t count);

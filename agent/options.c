@@ -13,8 +13,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/buf.h"
+
 #define MIN_HEARTBEAT_S 0.05
 #define MAX_HEARTBEAT_S 3600.0
+#define LABEL_KEY_MAX	63
 
 const char a67_options_help[] =
 	"Runs applications on this machine for an Automator67 controller.\n"
@@ -32,8 +35,14 @@ const char a67_options_help[] =
 	"                             port 0 is any free one, kept from then on)\n"
 	"  --advertise HOST[:PORT]    how the controller reaches this node (A67_ADVERTISE; default ADDR)\n"
 	"  --name NAME                name of the node (A67_NAME; default the host name)\n"
-	"  --region NAME              (A67_REGION; default local)\n"
-	"  --provider NAME            (A67_PROVIDER; default generic)\n"
+	"  --region NAME              (A67_REGION; default the join token's)\n"
+	"  --provider NAME            (A67_PROVIDER; default the join token's, else generic)\n"
+	"  --tier NAME                plan at the provider; free quotas are not counted for one that is\n"
+	"                             not \"free\" (A67_TIER; default none)\n"
+	"  --service NAME             compute, database, storage or cache; may be repeated\n"
+	"                             (A67_SERVICE, separated by commas; default compute)\n"
+	"  --label KEY=VALUE          to find the node by; may be repeated (A67_LABEL, separated by\n"
+	"                             commas)\n"
 	"  --heartbeat-interval SEC   instead of the controller's (A67_HEARTBEAT_INTERVAL)\n"
 	"  --ca-file FILE             CAs for an https URL, PEM (A67_CA_FILE; default the system's)\n"
 	"  --log-level LEVEL          error, warning, info or debug (A67_LOG_LEVEL; default info)\n"
@@ -49,8 +58,25 @@ typedef struct Flag
 	const char *variable;
 	size_t offset; /* of a text member, when there is no setter */
 	Setter set;
-	bool alone; /* takes no value */
+	bool alone;	  /* takes no value */
+	size_t count; /* offset of a list's length; its variable holds several values. 0: no list */
 } Flag;
+
+static int
+set_text(char *out, size_t size, const char *name, const char *value, A67Why *why)
+{
+	if (value[0] == '\0' || strlen(value) >= size)
+		return a67_why(why, -EINVAL, "%s takes 1 to %zu characters", name, size - 1);
+	for (const char *c = value; *c != '\0'; c++)
+	{
+		if ((unsigned char) *c < 0x20 || *c == 0x7f)
+			return a67_why(why, -EINVAL, "%s holds a control character", name);
+	}
+	if (!a67_utf8_is_valid(value, strlen(value)))
+		return a67_why(why, -EINVAL, "%s is not UTF-8", name);
+	memcpy(out, value, strlen(value) + 1);
+	return 0;
+}
 
 static int
 set_listen(A67Options *options, const char *value, A67Why *why)
@@ -120,34 +146,85 @@ set_stop_apps(A67Options *options, const char *value, A67Why *why)
 	return 0;
 }
 
+static const char *const service_names[A67_SERVICES_MAX] = {"compute", "database", "storage",
+															"cache"};
+
+static int
+set_service(A67Options *options, const char *value, A67Why *why)
+{
+	for (size_t i = 0; i < options->service_count; i++)
+	{
+		if (strcmp(options->services[i], value) == 0)
+			return 0;
+	}
+	for (size_t i = 0; i < A67_SERVICES_MAX; i++)
+	{
+		if (strcmp(service_names[i], value) != 0)
+			continue;
+		options->services[options->service_count++] = service_names[i];
+		return 0;
+	}
+	return a67_why(why, -EINVAL,
+				   "--service is one of compute, database, storage, cache, not \"%s\"", value);
+}
+
+/* Lower-case letters and digits, in between also ".", "_", "-" and "/". */
+static bool
+is_label_key(const char *key, size_t len)
+{
+	static const char *const inner = "abcdefghijklmnopqrstuvwxyz0123456789._/-";
+	static const char *const outer = "._/-";
+
+	return len > 0 && len <= LABEL_KEY_MAX && strspn(key, inner) >= len &&
+		   strchr(outer, key[0]) == NULL && strchr(outer, key[len - 1]) == NULL;
+}
+
+/* A key that comes again takes the new value. */
+static int
+set_label(A67Options *options, const char *value, A67Why *why)
+{
+	size_t len = strcspn(value, "=");
+	size_t at = 0;
+	int err;
+
+	if (value[len] != '=' || !is_label_key(value, len))
+		return a67_why(why, -EINVAL,
+					   "--label takes KEY=VALUE, the key of lower-case letters, digits, \".\", "
+					   "\"_\", \"-\" and \"/\", not \"%s\"",
+					   value);
+	while (at < options->label_count && strncmp(options->labels[at], value, len + 1) != 0)
+		at++;
+	if (at == A67_LABELS_MAX)
+		return a67_why(why, -EINVAL, "there are more than %d labels", A67_LABELS_MAX);
+	err = set_text(options->labels[at], A67_OPTION_SIZE, "--label", value, why);
+	if (err == 0 && at == options->label_count)
+		options->label_count++;
+	return err;
+}
+
 static const Flag flags[] = {
-	{"--state-dir", "A67_STATE_DIR", offsetof(A67Options, state_dir), NULL, false},
-	{"--listen", "A67_LISTEN", 0, set_listen, false},
-	{"--advertise", "A67_ADVERTISE", offsetof(A67Options, advertise), NULL, false},
-	{"--name", "A67_NAME", offsetof(A67Options, name), NULL, false},
-	{"--region", "A67_REGION", offsetof(A67Options, region), NULL, false},
-	{"--provider", "A67_PROVIDER", offsetof(A67Options, provider), NULL, false},
-	{"--heartbeat-interval", "A67_HEARTBEAT_INTERVAL", 0, set_heartbeat, false},
-	{"--ca-file", "A67_CA_FILE", offsetof(A67Options, ca_file), NULL, false},
-	{"--log-level", "A67_LOG_LEVEL", 0, set_log_level, false},
-	{"--stop-apps", "A67_STOP_APPS", 0, set_stop_apps, true},
+	{.name = "--state-dir", .variable = "A67_STATE_DIR", .offset = offsetof(A67Options, state_dir)},
+	{.name = "--listen", .variable = "A67_LISTEN", .set = set_listen},
+	{.name = "--advertise", .variable = "A67_ADVERTISE", .offset = offsetof(A67Options, advertise)},
+	{.name = "--name", .variable = "A67_NAME", .offset = offsetof(A67Options, name)},
+	{.name = "--region", .variable = "A67_REGION", .offset = offsetof(A67Options, region)},
+	{.name = "--provider", .variable = "A67_PROVIDER", .offset = offsetof(A67Options, provider)},
+	{.name = "--tier", .variable = "A67_TIER", .offset = offsetof(A67Options, tier)},
+	{.name = "--service",
+	 .variable = "A67_SERVICE",
+	 .set = set_service,
+	 .count = offsetof(A67Options, service_count)},
+	{.name = "--label",
+	 .variable = "A67_LABEL",
+	 .set = set_label,
+	 .count = offsetof(A67Options, label_count)},
+	{.name = "--heartbeat-interval", .variable = "A67_HEARTBEAT_INTERVAL", .set = set_heartbeat},
+	{.name = "--ca-file", .variable = "A67_CA_FILE", .offset = offsetof(A67Options, ca_file)},
+	{.name = "--log-level", .variable = "A67_LOG_LEVEL", .set = set_log_level},
+	{.name = "--stop-apps", .variable = "A67_STOP_APPS", .set = set_stop_apps, .alone = true},
 };
 
 #define FLAG_COUNT (sizeof(flags) / sizeof(flags[0]))
-
-static int
-set_text(char *out, size_t size, const char *name, const char *value, A67Why *why)
-{
-	if (value[0] == '\0' || strlen(value) >= size)
-		return a67_why(why, -EINVAL, "%s takes 1 to %zu characters", name, size - 1);
-	for (const char *c = value; *c != '\0'; c++)
-	{
-		if ((unsigned char) *c < 0x20 || *c == 0x7f)
-			return a67_why(why, -EINVAL, "%s holds a control character", name);
-	}
-	memcpy(out, value, strlen(value) + 1);
-	return 0;
-}
 
 static int
 apply(const Flag *flag, A67Options *options, const char *value, A67Why *why)
@@ -157,15 +234,62 @@ apply(const Flag *flag, A67Options *options, const char *value, A67Why *why)
 	return set_text((char *) options + flag->offset, A67_OPTION_SIZE, flag->name, value, why);
 }
 
+static size_t *
+list_count(const Flag *flag, A67Options *options)
+{
+	return (size_t *) ((char *) options + flag->count);
+}
+
+/* A variable; that of a list holds values separated by commas. */
 static int
-set_defaults(A67Options *options, A67Why *why)
+apply_variable(const Flag *flag, A67Options *options, const char *value, A67Why *why)
+{
+	char part[A67_OPTION_SIZE];
+	int err = 0;
+
+	if (flag->count == 0)
+		return apply(flag, options, value, why);
+	while (err == 0)
+	{
+		size_t len = strcspn(value, ",");
+
+		if (len == 0 || len >= sizeof(part))
+			return a67_why(why, -EINVAL, "%s holds values separated by commas", flag->variable);
+		memcpy(part, value, len);
+		part[len] = '\0';
+		err = apply(flag, options, part, why);
+		if (value[len] == '\0')
+			break;
+		value += len + 1;
+	}
+	return err;
+}
+
+/* A list is read last, and only if the command line has not said it: its values would add up. */
+static int
+read_variables(A67Options *options, bool lists, A67Why *why)
+{
+	int err = 0;
+
+	for (size_t i = 0; err == 0 && i < FLAG_COUNT; i++)
+	{
+		const char *value = getenv(flags[i].variable);
+
+		if (value == NULL || value[0] == '\0' || (flags[i].count != 0) != lists ||
+			(lists && *list_count(&flags[i], options) > 0))
+			continue;
+		err = apply_variable(&flags[i], options, value, why);
+	}
+	return err;
+}
+
+static void
+set_defaults(A67Options *options)
 {
 	const char *home = getenv("HOME");
 
 	options->log_level = A67_LOG_INFO;
 	(void) snprintf(options->listen, sizeof(options->listen), "127.0.0.1");
-	(void) snprintf(options->region, sizeof(options->region), "local");
-	(void) snprintf(options->provider, sizeof(options->provider), "generic");
 	if (gethostname(options->name, sizeof(options->name) - 1) != 0 || options->name[0] == '\0')
 		(void) snprintf(options->name, sizeof(options->name), "node");
 	if (geteuid() == 0 || home == NULL)
@@ -173,19 +297,6 @@ set_defaults(A67Options *options, A67Why *why)
 	else
 		(void) snprintf(options->state_dir, sizeof(options->state_dir), "%s/.local/state/a67-agent",
 						home);
-	for (size_t i = 0; i < FLAG_COUNT; i++)
-	{
-		const char *value = getenv(flags[i].variable);
-
-		if (value != NULL && value[0] != '\0')
-		{
-			int err = apply(&flags[i], options, value, why);
-
-			if (err != 0)
-				return err;
-		}
-	}
-	return 0;
 }
 
 /* "--name=value" and "--name value"; *at moves past the value. */
@@ -293,7 +404,8 @@ a67_options_parse(int argc, char **argv, A67Options *options, A67Why *why)
 	if (err != 0 || options->command == A67_COMMAND_HELP || options->command == A67_COMMAND_VERSION)
 		return err;
 	wanted = options->command == A67_COMMAND_JOIN ? 2 : 0;
-	err = set_defaults(options, why);
+	set_defaults(options);
+	err = read_variables(options, false, why);
 	for (int i = 2; err == 0 && i < argc; i++)
 	{
 		if (argv[i][0] == '-' && argv[i][1] != '\0')
@@ -303,6 +415,8 @@ a67_options_parse(int argc, char **argv, A67Options *options, A67Why *why)
 		else
 			words[count++] = argv[i];
 	}
+	if (err == 0)
+		err = read_variables(options, true, why);
 	if (err != 0)
 		return err;
 	if (count < wanted)

@@ -12,8 +12,10 @@
 
 #include "log.h"
 
-#define A67_OPTION_SIZE 256
-#define A67_TOKEN_SIZE	256
+#define A67_OPTION_SIZE	 256
+#define A67_TOKEN_SIZE	 256
+#define A67_SERVICES_MAX 4	/* there are no more kinds */
+#define A67_LABELS_MAX	 16 /* the controller takes no more */
 
 typedef enum A67Command
 {
@@ -33,8 +35,13 @@ typedef struct A67Options
 	uint16_t port;					 /* 0: any free one, or the one used before */
 	char advertise[A67_OPTION_SIZE]; /* "" or HOST or HOST:PORT */
 	char name[A67_OPTION_SIZE];
-	char region[A67_OPTION_SIZE];
+	char region[A67_OPTION_SIZE]; /* "", here and in the two below: not said */
 	char provider[A67_OPTION_SIZE];
+	char tier[A67_OPTION_SIZE];
+	const char *services[A67_SERVICES_MAX]; /* string literals; none: not said */
+	size_t service_count;
+	char labels[A67_LABELS_MAX][A67_OPTION_SIZE]; /* KEY=VALUE, each key once */
+	size_t label_count;
 	char ca_file[A67_OPTION_SIZE]; /* "": the system's */
 	int64_t heartbeat_ms;		   /* 0: what the controller says */
 	A67LogLevel log_level;

@@ -289,6 +289,20 @@ a67_process_signal(const A67Process *process, int number)
 				strerror(errno));
 }
 
+void
+a67_process_notify(const A67Process *process, int number)
+{
+	long failed = 0;
+
+	if (process->pidfd >= 0)
+		failed = syscall(SYS_pidfd_send_signal, process->pidfd, number, NULL, 0);
+	else if (process->pid > 1 && process->child)
+		failed = kill(process->pid, number);
+	if (failed != 0 && errno != ESRCH)
+		a67_log(A67_LOG_WARNING, "could not signal process %d: %s", (int) process->pid,
+				strerror(errno));
+}
+
 /* Reads the environment, giving a process in the middle of exec a moment to have one. */
 static bool
 read_environ(pid_t pid, int *wait_ms, char *block, size_t *len)

@@ -76,6 +76,9 @@ void a67_process_forget(A67Process *process);
 /* Signals the group of a process that has not been reaped yet. */
 void a67_process_signal(const A67Process *process, int number);
 
+/* Signals the process alone, not what it has started; never one that has taken its pid since. */
+void a67_process_notify(const A67Process *process, int number);
+
 /*
  * Finds living processes of our user with A67_NODE_ID=node and, unless replica is NULL, its
  * A67_REPLICA.  A process caught in the middle of exec shows no environment: wait_ms is how long to

@@ -108,6 +108,7 @@ settle_living(A67Supervisor *supervisor, A67Replica *replica, int64_t now_ms)
 			(int) replica->process.pid, replica->port);
 	replica->started = true;
 	a67_runner_watch(replica, now_ms);
+	a67_runner_renew(supervisor, replica);
 	switch (replica->state)
 	{
 		case A67_REPLICA_STARTING:
@@ -135,6 +136,9 @@ settle_living(A67Supervisor *supervisor, A67Replica *replica, int64_t now_ms)
 static void
 settle_gone(A67Replica *replica, int64_t now_ms)
 {
+	a67_secrets_remove(replica->secrets_dir);
+	replica->secrets_dir[0] = '\0';
+	replica->renewal = false;
 	if (replica->state == A67_REPLICA_STOPPING || replica->desired == NULL)
 	{
 		a67_desired_free(replica->desired);
@@ -223,6 +227,21 @@ clean_app(A67Supervisor *supervisor, const char *name)
 	(void) a67_trash_put(supervisor->dir, path);
 }
 
+static bool
+secrets_used(void *arg, const char *path)
+{
+	A67Supervisor *supervisor = arg;
+
+	for (size_t i = 0; i < supervisor->count; i++)
+	{
+		const A67Replica *replica = supervisor->replicas[i];
+
+		if (replica->process.pid != 0 && strcmp(replica->secrets_dir, path) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void
 clean_log(A67Supervisor *supervisor, const char *name)
 {
@@ -256,6 +275,7 @@ a67_supervisor_recover(A67Supervisor *supervisor, int64_t now_ms)
 	if (found != NULL)
 		kill_strays(supervisor, found);
 	free(found);
+	a67_secrets_sweep(supervisor->identity->node_id, secrets_used, supervisor);
 	for_entries(supervisor, "apps", clean_app);
 	for_entries(supervisor, "logs", clean_log);
 	supervisor->version++;

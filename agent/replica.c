@@ -131,7 +131,7 @@ process_json(const A67Replica *replica)
 static json_t *
 desired_json(const A67Replica *replica)
 {
-	return replica->desired != NULL ? json_incref(replica->desired->doc) : json_null();
+	return replica->desired != NULL ? a67_desired_json(replica->desired) : json_null();
 }
 
 int
@@ -143,12 +143,13 @@ a67_replica_save(const A67StateDir *dir, A67Replica *replica)
 	char *text;
 	int err;
 
-	doc = json_pack("{s:i,s:s,s:s,s:s,s:I,s:I,s:o,s:b,s:o,s:i,s:I,s:o,s:o,s:I}", "format", 1, "id",
-					replica->id, "boot", machine_boot(), "state",
+	doc = json_pack("{s:i,s:s,s:s,s:s,s:I,s:I,s:o,s:b,s:o,s:i,s:s,s:b,s:I,s:o,s:o,s:I}", "format",
+					1, "id", replica->id, "boot", machine_boot(), "state",
 					a67_machine_state_name(replica->state), "generation",
 					(json_int_t) replica->generation, "content", (json_int_t) replica->content,
 					"desired", desired_json(replica), "intent", (int) replica->intent, "process",
-					process_json(replica), "port", replica->port, "restarts",
+					process_json(replica), "port", replica->port, "secrets_dir",
+					replica->secrets_dir, "renewal", (int) replica->renewal, "restarts",
 					(json_int_t) replica->restarts, "error", loose_text(replica->error), "log_tail",
 					loose_text(replica->log_tail), "since_ms", (json_int_t) replica->since_ms);
 	text = doc != NULL ? json_dumps(doc, JSON_COMPACT) : NULL;
@@ -215,8 +216,10 @@ take_document(A67Replica *replica, json_t *doc, A67Why *why)
 	replica->content = json_integer_value(json_object_get(doc, "content"));
 	replica->intent = json_is_true(json_object_get(doc, "intent"));
 	replica->port = (int) json_integer_value(json_object_get(doc, "port"));
+	replica->renewal = json_is_true(json_object_get(doc, "renewal"));
 	replica->restarts = json_integer_value(json_object_get(doc, "restarts"));
 	replica->since_ms = json_integer_value(json_object_get(doc, "since_ms"));
+	take_text(doc, "secrets_dir", replica->secrets_dir, sizeof(replica->secrets_dir));
 	take_text(doc, "error", replica->error, sizeof(replica->error));
 	take_text(doc, "log_tail", replica->log_tail, sizeof(replica->log_tail));
 	if (!json_is_object(desired))

@@ -16,9 +16,10 @@
 #include "machine.h"
 #include "probe.h"
 #include "process.h"
+#include "secrets.h"
 #include "statedir.h"
 
-#define A67_REPLICA_MAX_BYTES 262144 /* of a state file */
+#define A67_REPLICA_MAX_BYTES (A67_DESIRED_MAX_BYTES + 131072) /* of a state file */
 #define A67_LOG_TAIL_BYTES	  2048
 #define A67_ERROR_SIZE		  320
 
@@ -33,6 +34,8 @@ typedef struct A67Replica
 	bool intent;		 /* a spawn was about to happen; the process may or may not exist */
 	A67Process process;
 	int port;
+	char secrets_dir[A67_SECRETS_PATH_SIZE]; /* files of the process; "" without secrets */
+	bool renewal; /* secrets were replaced, and the process has not been told */
 	int64_t restarts;
 	char error[A67_ERROR_SIZE];
 	char log_tail[A67_LOG_TAIL_BYTES + 1];

@@ -14,11 +14,54 @@
 #define BANDWIDTH_MBPS		100	   /* not measured: what a small instance has at least */
 #define CONCURRENT_REQUESTS 100
 #define GIB					1073741824.0
+#define BEAT_FORMAT			(JSON_COMPACT | JSON_REAL_PRECISION(15)) /* 40.1, not 40.100000000000001 */
 
 static double
 rounded(double value, double steps)
 {
 	return (double) (int64_t) (value * steps + 0.5) / steps;
+}
+
+/* Adds a text unless it is empty: what the node leaves out, the join token decides. */
+static int
+add_text(json_t *doc, const char *name, const char *text)
+{
+	return text[0] == '\0' ? 0 : json_object_set_new(doc, name, json_string(text));
+}
+
+static int
+add_services(json_t *doc, const A67Options *options)
+{
+	json_t *list;
+	int err = 0;
+
+	if (options->service_count == 0)
+		return 0;
+	list = json_array();
+	for (size_t i = 0; i < options->service_count; i++)
+		err |= json_array_append_new(list, json_string(options->services[i]));
+	return json_object_set_new(doc, "services", list) | err;
+}
+
+static int
+add_labels(json_t *doc, const A67Options *options)
+{
+	json_t *labels;
+	int err = 0;
+
+	if (options->label_count == 0)
+		return 0;
+	labels = json_object();
+	for (size_t i = 0; i < options->label_count; i++)
+	{
+		const char *label = options->labels[i];
+		size_t len = strcspn(label, "=");
+		char key[A67_OPTION_SIZE];
+
+		(void) snprintf(key, sizeof(key), "%.*s", (int) len, label);
+		err |= json_object_set_new(labels, key, json_string(label + len + 1));
+	}
+	return json_object_set_new(doc, "labels", labels) | err;
 }
 
 char *
@@ -28,18 +71,23 @@ a67_report_registration(A67Control *control)
 	char key[A67_KEY_TEXT_SIZE];
 	A67Sample sample;
 	json_t *doc;
-	char *text;
+	char *text = NULL;
 
 	a67_metrics_sample(control->metrics, control->dir->path, 0, &sample);
 	(void) a67_base64url_encode(control->identity->public_key, A67_KEY_BYTES, key, sizeof(key));
-	doc = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:{s:f,s:f,s:f,s:i,s:i}}", "join_token",
-					options->token, "endpoint", control->endpoint, "provider", options->provider,
-					"region", options->region, "name", options->name, "public_key", key, "version",
-					A67_VERSION, "capabilities", "cpu_cores", rounded(a67_metrics_cores(), 100),
-					"memory_gb", rounded((double) sample.memory_total_bytes / GIB, 1000), "disk_gb",
+	doc = json_pack("{s:s,s:s,s:s,s:s,s:s,s:{s:f,s:f,s:f,s:i,s:i}}", "join_token", options->token,
+					"endpoint", control->endpoint, "name", options->name, "public_key", key,
+					"version", A67_VERSION, "capabilities", "cpu_cores",
+					rounded(a67_metrics_cores(), 100), "memory_gb",
+					rounded((double) sample.memory_total_bytes / GIB, 1000), "disk_gb",
 					rounded((double) sample.disk_total_bytes / GIB, 1000), "network_bandwidth_mbps",
 					BANDWIDTH_MBPS, "max_concurrent_requests", CONCURRENT_REQUESTS);
-	text = doc != NULL ? json_dumps(doc, JSON_COMPACT) : NULL;
+	/* A text that is not UTF-8 makes no JSON. */
+	if (doc != NULL && add_text(doc, "provider", options->provider) == 0 &&
+		add_text(doc, "region", options->region) == 0 &&
+		add_text(doc, "tier", options->tier) == 0 && add_services(doc, options) == 0 &&
+		add_labels(doc, options) == 0)
+		text = json_dumps(doc, JSON_COMPACT);
 	json_decref(doc);
 	return text;
 }
@@ -62,16 +110,24 @@ static json_t *
 metrics_json(A67Control *control, int64_t now_ms)
 {
 	A67Sample sample;
+	json_t *metrics;
 
 	a67_metrics_sample(control->metrics, control->dir->path, now_ms, &sample);
-	return json_pack("{s:f,s:f,s:I,s:I,s:f,s:f,s:I,s:i}", "cpu_percent",
-					 rounded(sample.cpu_percent, 100), "memory_percent",
-					 rounded(sample.memory_percent, 100), "memory_free_bytes",
-					 (json_int_t) sample.memory_free_bytes, "memory_total_bytes",
-					 (json_int_t) sample.memory_total_bytes, "disk_percent",
-					 rounded(sample.disk_percent, 100), "load1", rounded(sample.load1, 100),
-					 "uptime_s", (json_int_t) sample.uptime_s, "active_requests",
-					 count_connections(control->supervisor));
+	metrics = json_pack("{s:f,s:f,s:I,s:I,s:f,s:f,s:I,s:i}", "cpu_percent",
+						rounded(sample.cpu_percent, 100), "memory_percent",
+						rounded(sample.memory_percent, 100), "memory_free_bytes",
+						(json_int_t) sample.memory_free_bytes, "memory_total_bytes",
+						(json_int_t) sample.memory_total_bytes, "disk_percent",
+						rounded(sample.disk_percent, 100), "load1", rounded(sample.load1, 100),
+						"uptime_s", (json_int_t) sample.uptime_s, "active_requests",
+						count_connections(control->supervisor));
+	if (control->latency_us >= 0)
+		(void) json_object_set_new(metrics, "latency_ms",
+								   json_real(rounded((double) control->latency_us / 1000, 100)));
+	if (sample.network_bytes >= 0)
+		(void) json_object_set_new(metrics, "network_bytes",
+								   json_integer((json_int_t) sample.network_bytes));
+	return metrics;
 }
 
 char *
@@ -88,7 +144,7 @@ a67_report_beat(A67Control *control, const char *status, int64_t now_ms)
 						(json_int_t) control->seq + 1, "state_version",
 						(json_int_t) control->supervisor->version, "status", status, "metrics",
 						metrics_json(control, now_ms), "replicas", replicas);
-	text = doc != NULL ? json_dumps(doc, JSON_COMPACT) : NULL;
+	text = doc != NULL ? json_dumps(doc, BEAT_FORMAT) : NULL;
 	if (text != NULL && strlen(text) > BEAT_MAX_BYTES)
 	{
 		/* Better states without last words than no states at all. */
@@ -97,7 +153,7 @@ a67_report_beat(A67Control *control, const char *status, int64_t now_ms)
 		{
 			(void) json_object_set_new(one, "log_tail", json_null());
 		}
-		text = json_dumps(doc, JSON_COMPACT);
+		text = json_dumps(doc, BEAT_FORMAT);
 	}
 	json_decref(doc);
 	return text;
@@ -128,6 +184,29 @@ take_token(json_t *doc, char out[A67_NODE_TOKEN_SIZE])
 		   take_text(doc, "node_token", out, A67_NODE_TOKEN_SIZE);
 }
 
+/* Follows the controller's keys from the one that is known to the latest: each has signed the next. */
+static void
+follow_handovers(A67Identity *identity, json_t *doc)
+{
+	uint8_t next[A67_KEY_BYTES];
+	size_t index;
+	json_t *one;
+
+	json_array_foreach(json_object_get(doc, "controller_handovers"), index, one)
+	{
+		const char *token = json_string_value(one);
+
+		if (token == NULL)
+			continue;
+		if (identity->has_next && a67_handover_read(token, identity->next_key, next))
+			a67_identity_promote_key(identity);
+		else if (!a67_handover_read(token, identity->controller_key, next))
+			continue;
+		memcpy(identity->next_key, next, sizeof(next));
+		identity->has_next = true;
+	}
+}
+
 static bool
 take_answer(A67Identity *identity, json_t *doc)
 {
@@ -142,10 +221,11 @@ take_answer(A67Identity *identity, json_t *doc)
 		!take_token(doc, identity->node_token) || !(interval >= 0.001) || interval > 86400)
 		return false;
 	identity->heartbeat_ms = (int64_t) (interval * 1000.0);
-	/* The key that counts is the one of the join token; another one here is another controller. */
+	follow_handovers(identity, doc);
+	/* The key that counts is the one of the join token and what it leads to; another one is another controller. */
 	return take_text(doc, "controller_key", key, sizeof(key)) &&
 		   a67_base64url_decode(key, strlen(key), bytes, sizeof(bytes), &count) &&
-		   count == sizeof(bytes) && memcmp(bytes, identity->controller_key, sizeof(bytes)) == 0;
+		   count == sizeof(bytes) && a67_identity_knows_key(identity, bytes);
 }
 
 int
@@ -173,6 +253,8 @@ a67_report_take_token(A67Control *control, const char *body, size_t len, A67Why 
 	json_t *doc = json_loadb(body != NULL ? body : "", len, JSON_REJECT_DUPLICATES, NULL);
 	bool good = json_is_object(doc) && take_token(doc, control->identity->node_token);
 
+	if (good)
+		follow_handovers(control->identity, doc);
 	json_decref(doc);
 	if (!good)
 		return a67_why(why, -EPROTO, "renewal of the node token was answered without a token");

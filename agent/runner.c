@@ -59,9 +59,11 @@ act_spawn(A67Supervisor *supervisor, A67Replica *replica)
 		err = a67_why(&why, -EIO, "could not store the state of the replica");
 	else if (replica->port == 0)
 		err = a67_why(&why, -EADDRINUSE, "could not find a free port");
+	else if (replica->desired->env_version != NULL && replica->secrets_dir[0] == '\0')
+		err = a67_why(&why, -EIO, "could not make a directory for secrets");
 	else
 		err = a67_launch(supervisor, replica, &why);
-	replica->intent = false;
+	replica->intent = replica->renewal = false;
 	if (err == 0)
 	{
 		a67_log(A67_LOG_INFO, "replica %s of %s started: pid %d, port %d", replica->id,
@@ -72,10 +74,37 @@ act_spawn(A67Supervisor *supervisor, A67Replica *replica)
 		return;
 	}
 	(void) snprintf(replica->error, sizeof(replica->error), "%s", why.text);
-	if (err == -ENOENT || err == -EACCES || err == -ENOEXEC || err == -E2BIG)
+	if (err == -ENOENT || err == -EACCES || err == -ENOEXEC || err == -E2BIG || err == -EBADMSG)
 		(void) a67_runner_event(supervisor, replica, A67_EVENT_HOPELESS);
 	else
 		(void) a67_runner_event(supervisor, replica, A67_EVENT_EXITED);
+}
+
+void
+a67_runner_renew(A67Supervisor *supervisor, A67Replica *replica)
+{
+	A67Why why = {""};
+
+	/* A process that is only starting may not have its handler yet: the signal would end it. */
+	if (!replica->renewal || replica->state != A67_REPLICA_RUNNING || replica->process.pid == 0)
+		return;
+	if (a67_launch_renew_secrets(supervisor, replica, &why) != 0)
+	{
+		if (strcmp(replica->error, why.text) != 0)
+		{
+			(void) snprintf(replica->error, sizeof(replica->error), "%s", why.text);
+			a67_log(A67_LOG_ERROR, "replica %s: %s", replica->id, why.text);
+			supervisor->version++;
+		}
+		return;
+	}
+	if (replica->desired->change_signal > 0)
+		a67_process_notify(&replica->process, replica->desired->change_signal);
+	a67_log(A67_LOG_INFO, "replica %s got new secrets", replica->id);
+	replica->renewal = false;
+	replica->error[0] = '\0';
+	(void) a67_replica_save(supervisor->dir, replica);
+	supervisor->version++;
 }
 
 /* ---- ending ---- */
@@ -112,6 +141,8 @@ a67_runner_exited(A67Supervisor *supervisor, A67Replica *replica, const char *ho
 {
 	a67_process_forget(&replica->process);
 	a67_process_sweep(supervisor->identity->node_id, replica->id);
+	a67_secrets_remove(replica->secrets_dir);
+	replica->secrets_dir[0] = '\0';
 	cancel_work(replica);
 	replica->kill_ms = A67_NEVER;
 	a67_applog_note(supervisor->dir, replica->id, how);
@@ -165,6 +196,8 @@ static void
 before_save(A67Supervisor *supervisor, A67Replica *replica, A67ReplicaEvent event,
 			A67ReplicaAction action)
 {
+	A67Why why;
+
 	if (event == A67_EVENT_WANTED)
 	{
 		replica->restarts = 0;
@@ -180,6 +213,8 @@ before_save(A67Supervisor *supervisor, A67Replica *replica, A67ReplicaEvent even
 	{
 		replica->port = a67_launch_port(supervisor, replica);
 		replica->intent = true;
+		if (a67_launch_choose_secrets(supervisor, replica, &why) != 0)
+			a67_log(A67_LOG_ERROR, "%s", why.text);
 	}
 	if (action == A67_ACTION_GIVE_UP)
 	{
@@ -401,6 +436,7 @@ healthy(A67Supervisor *supervisor, A67Replica *replica)
 	replica->due_ms = A67_NEVER;
 	a67_crash_healthy(&replica->crashes);
 	(void) a67_runner_event(supervisor, replica, A67_EVENT_HEALTHY);
+	a67_runner_renew(supervisor, replica);
 }
 
 static void

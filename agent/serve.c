@@ -262,8 +262,12 @@ check_command(A67Serve *serve, const A67HttpHead *req, const Call *call, A67Why 
 {
 	const A67HttpStr *header = a67_http_header(req, "authorization");
 	static const char scheme[] = "bearer ";
+	bool by_next = false;
+	int err;
 	A67CommandCheck check = {
 		.controller_key = serve->identity->controller_key,
+		.next_key = serve->identity->has_next ? serve->identity->next_key : NULL,
+		.by_next = &by_next,
 		.node_id = serve->identity->node_id,
 		.method = req->method_name.at,
 		.method_len = req->method_name.len,
@@ -280,8 +284,19 @@ check_command(A67Serve *serve, const A67HttpHead *req, const Call *call, A67Why 
 	if (header == NULL || header->len < sizeof(scheme) - 1 ||
 		strncasecmp(header->at, scheme, sizeof(scheme) - 1) != 0)
 		return a67_why(why, -EACCES, "a command token is needed");
-	return a67_command_verify(&check, header->at + sizeof(scheme) - 1,
-							  header->len - (sizeof(scheme) - 1), serve->replay, why);
+	err = a67_command_verify(&check, header->at + sizeof(scheme) - 1,
+							 header->len - (sizeof(scheme) - 1), serve->replay, why);
+	if (err == 0 && by_next && call != NULL)
+	{
+		A67Why unsaved;
+
+		a67_log(A67_LOG_INFO, "the controller has a new key");
+		a67_identity_promote_key(serve->identity);
+		/* Without it a restart knows both keys again, and this repeats itself. */
+		if (a67_identity_save(serve->dir, serve->identity, &unsaved) != 0)
+			a67_log(A67_LOG_WARNING, "%s", unsaved.text);
+	}
+	return err;
 }
 
 static A67HttpDecision

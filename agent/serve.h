@@ -15,7 +15,7 @@ typedef struct A67Serve
 	A67HttpServer *server;
 	uint16_t port;
 	const A67StateDir *dir;
-	const A67Identity *identity;
+	A67Identity *identity; /* the next key of the controller is promoted here */
 	A67Supervisor *supervisor;
 	A67Control *control;
 	A67Metrics *metrics;

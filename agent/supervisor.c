@@ -205,6 +205,41 @@ note_generation(A67Supervisor *supervisor, A67Replica *replica, A67Desired *desi
 	return 0;
 }
 
+/* Only secrets are new, and the application wants them without a restart. */
+static bool
+is_renewal(const A67Replica *replica, const A67Desired *desired)
+{
+	return (replica->state == A67_REPLICA_STARTING || replica->state == A67_REPLICA_RUNNING) &&
+		   replica->process.pid != 0 && replica->secrets_dir[0] != '\0' &&
+		   desired->env_version != NULL && desired->change_signal != A67_CHANGE_RESTART &&
+		   a67_desired_same_but_secrets(replica->desired, desired);
+}
+
+/* The unpacked package stays, and so does the number it is known by. */
+static int
+renew_secrets(A67Supervisor *supervisor, A67Replica *replica, A67Desired *desired, A67Why *why)
+{
+	A67Desired *before = replica->desired;
+	int64_t generation = replica->generation;
+	bool renewal = replica->renewal;
+
+	replica->desired = desired;
+	replica->generation = desired->generation;
+	replica->renewal = true;
+	if (a67_replica_save(supervisor->dir, replica) != 0)
+	{
+		a67_desired_free(desired);
+		replica->desired = before;
+		replica->generation = generation;
+		replica->renewal = renewal;
+		return a67_why(why, -ENOSPC, "could not store the desired state");
+	}
+	a67_desired_free(before);
+	supervisor->version++;
+	a67_runner_renew(supervisor, replica);
+	return 0;
+}
+
 int
 a67_supervisor_put(A67Supervisor *supervisor, const char *id, A67Desired *desired, A67Replica **out,
 				   A67Why *why)
@@ -238,6 +273,8 @@ a67_supervisor_put(A67Supervisor *supervisor, const char *id, A67Desired *desire
 		a67_desired_free(desired);
 		return 0;
 	}
+	if (!fresh && is_renewal(replica, desired))
+		return renew_secrets(supervisor, replica, desired, why);
 	err = replace_content(supervisor, replica, desired, why);
 	if (err != 0 && fresh)
 		drop(supervisor, supervisor->count - 1);
@@ -358,6 +395,7 @@ upkeep(A67Supervisor *supervisor, int64_t now_ms)
 
 		if (replica->process.pid != 0)
 			a67_applog_check(supervisor->dir, replica->id);
+		a67_runner_renew(supervisor, replica);
 		if (replica->unsaved && a67_replica_save(supervisor->dir, replica) == 0)
 			supervisor->version++;
 		busy = busy || replica->process.pid != 0 || replica->unsaved;

@@ -81,7 +81,20 @@ int a67_launch_port(const A67Supervisor *supervisor, const A67Replica *replica);
 /* Makes apps/<id> with a part ("", "/home", "/tmp"). */
 void a67_launch_home(const A67Supervisor *supervisor, const A67Replica *replica, const char *part);
 
-/* Starts the process by its desired state and port.  0 or -errno as a67_process_spawn. */
+/*
+ * Makes the directory for the files of secrets and notes it in the replica ("": it has none), so that
+ * it is in the state file before there are any.  0 or -errno.
+ */
+int a67_launch_choose_secrets(const A67Supervisor *supervisor, A67Replica *replica, A67Why *why);
+
+/* Replaces the files of secrets by those of the desired state.  0 or -errno. */
+int a67_launch_renew_secrets(const A67Supervisor *supervisor, const A67Replica *replica,
+							 A67Why *why);
+
+/*
+ * Starts the process by its desired state, port and directory of secrets.  0, -EBADMSG when its
+ * environment cannot be opened, or -errno as a67_process_spawn.
+ */
 int a67_launch(const A67Supervisor *supervisor, A67Replica *replica, A67Why *why);
 
 /*
@@ -95,6 +108,13 @@ void a67_runner_exited(A67Supervisor *supervisor, A67Replica *replica, const cha
 
 /* Begins to end the process (or says EXITED when there is none). */
 void a67_runner_stop(A67Supervisor *supervisor, A67Replica *replica);
+
+/*
+ * Secrets were replaced under a process that is to go on: replaces their files and, once it runs,
+ * tells it by the signal that it asked for.  Does nothing when there is nothing to tell; what fails
+ * is tried again at the next upkeep.
+ */
+void a67_runner_renew(A67Supervisor *supervisor, A67Replica *replica);
 
 /* Readies timers for a process that has just been started or adopted. */
 void a67_runner_watch(A67Replica *replica, int64_t now_ms);

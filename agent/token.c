@@ -244,24 +244,64 @@ judge_claims(json_t *claims, const A67CommandCheck *check, A67Replay *replay, A6
 	return a67_why(why, -EACCES, "command token has been used already");
 }
 
+/* A token of acceptable length in its parts, with its signature decoded. */
+static bool
+split_signed(const char *token, size_t len, Parts *parts,
+			 unsigned char signature[crypto_sign_BYTES])
+{
+	size_t count = 0;
+
+	return len <= A67_BEARER_MAX_BYTES && split(token, len, parts) &&
+		   a67_base64url_decode(parts->signature, parts->signature_len, signature,
+								crypto_sign_BYTES, &count) &&
+		   count == crypto_sign_BYTES;
+}
+
+static bool
+is_signed(const char *token, const Parts *parts, const unsigned char *signature, const uint8_t *key)
+{
+	return crypto_sign_verify_detached(signature, (const unsigned char *) token,
+									   parts->header_len + 1 + parts->payload_len, key) == 0;
+}
+
+bool
+a67_handover_read(const char *token, const uint8_t key[A67_KEY_BYTES], uint8_t next[A67_KEY_BYTES])
+{
+	static const char subject[] = "controller-key";
+	unsigned char signature[crypto_sign_BYTES];
+	const char *text;
+	size_t count = 0;
+	json_t *claims;
+	Parts parts;
+	bool good;
+
+	if (!split_signed(token, strlen(token), &parts, signature) ||
+		!is_signed(token, &parts, signature, key) || !header_is_eddsa(&parts))
+		return false;
+	claims = decode_part(parts.payload, parts.payload_len);
+	text = json_string_value(json_object_get(claims, "next"));
+	good = text != NULL && text_claim_is(claims, "sub", subject, sizeof(subject) - 1) &&
+		   a67_base64url_decode(text, strlen(text), next, A67_KEY_BYTES, &count) &&
+		   count == A67_KEY_BYTES;
+	json_decref(claims);
+	return good;
+}
+
 int
 a67_command_verify(const A67CommandCheck *check, const char *token, size_t token_len,
 				   A67Replay *replay, A67Why *why)
 {
 	Parts parts;
 	unsigned char signature[crypto_sign_BYTES];
-	size_t count = 0;
 	json_t *claims;
 	int result;
 
-	if (token_len > A67_BEARER_MAX_BYTES || !split(token, token_len, &parts) ||
-		!a67_base64url_decode(parts.signature, parts.signature_len, signature, sizeof(signature),
-							  &count) ||
-		count != sizeof(signature))
+	if (!split_signed(token, token_len, &parts, signature))
 		return a67_why(why, -EACCES, "command token is malformed");
-	if (crypto_sign_verify_detached(signature, (const unsigned char *) token,
-									parts.header_len + 1 + parts.payload_len,
-									check->controller_key) != 0)
+	if (check->next_key != NULL)
+		*check->by_next = is_signed(token, &parts, signature, check->next_key);
+	if ((check->next_key == NULL || !*check->by_next) &&
+		!is_signed(token, &parts, signature, check->controller_key))
 		return a67_why(why, -EACCES, "command token is not signed by this node's controller");
 	if (!header_is_eddsa(&parts))
 		return a67_why(why, -EACCES, "command token is not an EdDSA token");

@@ -36,6 +36,13 @@ int a67_join_token_parse(const char *token, A67JoinKeys *keys, A67Why *why);
 /* Reads iat and exp of a JWT without judging it (our own node token).  False when it is no JWT. */
 bool a67_jwt_times(const char *token, int64_t *iat_s, int64_t *exp_s);
 
+/*
+ * Reads the next key of the controller from a hand-over: a token that `key` has signed to name its successor.
+ * False for anything else.
+ */
+bool a67_handover_read(const char *token, const uint8_t key[A67_KEY_BYTES],
+					   uint8_t next[A67_KEY_BYTES]);
+
 /* jti values that were used, as keyed hashes, until their tokens expire anyway. */
 typedef struct A67Replay
 {
@@ -53,6 +60,8 @@ void a67_replay_init(A67Replay *replay);
 typedef struct A67CommandCheck
 {
 	const uint8_t *controller_key;
+	const uint8_t *next_key; /* obeyed too; NULL: there is none */
+	bool *by_next;			 /* set to whether that one signed; NULL as next_key is */
 	const char *node_id;
 	const char *method;
 	size_t method_len;

@@ -36,11 +36,15 @@
 #include "utils/wait_event.h"
 
 #include "core/pace.h"
+#include "crypto/guarded.h"
 #include "crypto/keyring.h"
+#include "crypto/master_key.h"
 #include "platform/clock.h"
 #include "platform/slots.h"
 #include "platform/wake.h"
 #include "registry/live.h"
+#include "registry/live_facts.h"
+#include "registry/live_rows.h"
 #include "worker.h"
 
 #define LOOK_MS					 5000	/* between two looks at the extension without a wake-up */
@@ -62,6 +66,8 @@ typedef struct Launcher
 	int64 bootstrap_due;
 	A67Backoff bootstrap_backoff;
 	bool complained; /* about too few background worker slots */
+	bool sealed;	 /* the log says that the vault is sealed, and why */
+	char sealed_why[A67_ERROR_TEXT_SIZE];
 	int64 stop_asked_at[A67_WORKER_SLOTS_MAX];
 	int64 next; /* when there is something to do without a wake-up */
 } Launcher;
@@ -98,7 +104,11 @@ watch_ddl(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void
 	if (a67_shared == NULL || (access != OAT_POST_CREATE && access != OAT_DROP))
 		return;
 	if (class_id == ExtensionRelationId)
+	{
 		a67_wake_at_commit(A67_LAUNCHER_NAME);
+		if (access == OAT_DROP && get_extension_oid("a67", true) == object_id)
+			a67_live_clear_at_commit();
+	}
 	else if (class_id == DatabaseRelationId && access == OAT_DROP)
 		note_drop_database(object_id);
 	else if (class_id == DatabaseRelationId)
@@ -198,14 +208,54 @@ look_for_extension(void)
 	return extension;
 }
 
+/* Says once what has changed about the vault; why is NULL while it is open. */
+static void
+report_vault(Launcher *launcher, const char *why)
+{
+	if (why == NULL && launcher->sealed)
+		ereport(LOG, (errmsg("vault is open")));
+	else if (why != NULL && (!launcher->sealed || strcmp(launcher->sealed_why, why) != 0))
+		ereport(LOG, (errmsg("vault is sealed"), errdetail("%s", why),
+					  errhint("Make its master key available, or call a67.vault_unseal().")));
+	launcher->sealed = why != NULL;
+	strlcpy(launcher->sealed_why, why == NULL ? "" : why, sizeof(launcher->sealed_why));
+}
+
 static void
 run_bootstrap(Launcher *launcher)
 {
 	MemoryContext context = CurrentMemoryContext;
+	char why[A67_ERROR_TEXT_SIZE];
+	char *value;
 
 	a67_worker_begin(&launcher->self, "a67: bootstrap");
-	if (SPI_execute("SELECT a67_internal._bootstrap()", false, 1) != SPI_OK_SELECT)
+	if (SPI_execute("SELECT a67_internal._bootstrap()", false, 1) != SPI_OK_SELECT ||
+		SPI_processed != 1)
 		elog(ERROR, "_bootstrap() is not a query");
+	value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	strlcpy(why, value == NULL ? "" : value, sizeof(why));
+	a67_worker_commit(&launcher->self);
+	MemoryContextSwitchTo(context);
+	report_vault(launcher, why[0] == '\0' ? NULL : why);
+}
+
+/*
+ * Fills the live node table when it is empty: after a start, a crash, or a change of too many nodes to list.
+ * In a transaction that writes nothing, after one that sees to it that promises are what replicas say.
+ */
+static void
+build_live_table(Launcher *launcher)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	if (a67_live_built())
+		return;
+	a67_worker_begin(&launcher->self, "a67: promises");
+	if (SPI_execute("SELECT a67_internal._reserved_repair()", false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "_reserved_repair() is not a query");
+	a67_worker_commit(&launcher->self);
+	a67_worker_begin(&launcher->self, "a67: live node table");
+	(void) a67_live_rebuild();
 	a67_worker_commit(&launcher->self);
 	MemoryContextSwitchTo(context);
 }
@@ -241,6 +291,7 @@ bootstrap(Launcher *launcher, bool woken)
 	PG_TRY();
 	{
 		run_bootstrap(launcher);
+		build_live_table(launcher);
 		launcher->bootstrapped = launcher->extension;
 		launcher->bootstrap_due = a67_deadline_in(now, BOOTSTRAP_MS);
 		a67_backoff_reset(&launcher->bootstrap_backoff);
@@ -402,8 +453,10 @@ static void
 forget_extension(void)
 {
 	static const A67Keyring empty;
+	static const A67KeyList no_keys;
 
 	a67_keyring_replace(&empty);
+	a67_master_keys_replace(&no_keys);
 	a67_live_clear();
 }
 
@@ -452,6 +505,7 @@ supervise_forever(Launcher *launcher)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			a67_live_reweigh();
 		}
 	}
 }
@@ -464,6 +518,7 @@ a67_launcher_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
+	a67_secret_process();
 
 	launcher.self.slot = a67_slot_find(A67_LAUNCHER_NAME, 0);
 	if (launcher.self.slot == NULL || !a67_slot_claim(launcher.self.slot))

@@ -61,8 +61,14 @@ reserve_descriptors(PlanRecord *state)
 }
 
 static void
-follow_settings(PlanRecord *state)
+follow_settings(const A67Worker *worker, PlanRecord *state)
 {
+	if (worker->def->guarded)
+	{
+		a67_fetch_set_guard(state->fetch, !a67_outbound_private);
+		if (!a67_fetch_set_ca_file(state->fetch, a67_outbound_ca_file))
+			ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	}
 	if (state->concurrency == a67_push_concurrency)
 		return;
 	state->concurrency = a67_push_concurrency;
@@ -76,7 +82,7 @@ a67_plan_record_start(A67Worker *worker)
 	const char *name = worker->def->name;
 	MemoryContext context = MemoryContextSwitchTo(worker->life);
 
-	state->plan_sql = psprintf("SELECT key, method, url, token, body, timeout_ms "
+	state->plan_sql = psprintf("SELECT key, method, url, token, body, timeout_ms, headers "
 							   "FROM a67_internal._%s_plan($1)",
 							   name);
 	state->record_sql =
@@ -86,7 +92,7 @@ a67_plan_record_start(A67Worker *worker)
 	if (state->fetch == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not initialize HTTP client")));
-	follow_settings(state);
+	follow_settings(worker, state);
 	worker->fd = a67_fetch_fd(state->fetch);
 	return state;
 }
@@ -124,6 +130,28 @@ column(const SPITupleTable *rows, uint64 row, int number)
 	return SPI_getvalue(rows->vals[row], rows->tupdesc, number);
 }
 
+/* The seventh column: an array of texts; a null among them is a header that nothing can be sent with. */
+static void
+copy_fields(const SPITupleTable *rows, uint64 row, A67FetchRequest *request)
+{
+	bool null;
+	Datum array = SPI_getbinval(rows->vals[row], rows->tupdesc, 7, &null);
+	const char **fields;
+	Datum *values;
+	bool *nulls;
+
+	request->fields = NULL;
+	request->field_count = 0;
+	if (null)
+		return;
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls,
+					  &request->field_count);
+	fields = palloc(sizeof(char *) * (request->field_count + 1));
+	for (int i = 0; i < request->field_count; i++)
+		fields[i] = nulls[i] ? NULL : TextDatumGetCString(values[i]);
+	request->fields = fields;
+}
+
 /* The planned rows, copied into the current context. */
 static A67FetchRequest *
 copy_rows(const SPITupleTable *rows, uint64 count)
@@ -144,6 +172,7 @@ copy_rows(const SPITupleTable *rows, uint64 count)
 			DatumGetInt32(SPI_getbinval(rows->vals[row], rows->tupdesc, 6, &null));
 		if (null)
 			request->timeout_ms = a67_push_timeout;
+		copy_fields(rows, row, request);
 	}
 	return requests;
 }
@@ -372,7 +401,7 @@ a67_plan_record_tick(A67Worker *worker, void *opaque)
 	A67FetchRequest *requests;
 	uint64 count;
 
-	follow_settings(state);
+	follow_settings(worker, state);
 	drop_stale(worker, state);
 	requests = plan(worker, state, &count);
 	submit(state, requests, count);

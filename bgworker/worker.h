@@ -20,6 +20,7 @@ typedef struct A67Worker A67Worker;
 typedef struct A67WorkerDef
 {
 	const char *name;	/* one lower-case word: SQL knows the worker by it */
+	bool guarded;		/* plan_record.h: its requests go to addresses that users chose */
 	bool database;		/* connected to a67.database as its owner; otherwise shared memory only */
 	int (*count)(void); /* how many instances run; NULL: one */
 	int (*interval_ms)(void); /* between ticks, read anew for each; NULL: ticks only when woken */

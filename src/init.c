@@ -11,6 +11,8 @@
 #include "utils/builtins.h"
 
 #include "crypto/keyring.h"
+#include "crypto/master_key.h"
+#include "crypto/redact_log.h"
 #include "launcher.h"
 #include "listener/listener.h"
 #include "platform/settings.h"
@@ -26,13 +28,12 @@ PGDLLEXPORT void _PG_init(void);
 
 /* In the order in which the launcher starts them. */
 static const A67WorkerDef *const workers[] = {
-	&a67_telemetry_def,
-	&a67_monitor_def,
-	&a67_reconciler_def,
-	&a67_listener_def,
+	&a67_telemetry_def, &a67_monitor_def,  &a67_reconciler_def,
+	&a67_vault_def,		&a67_notifier_def, &a67_listener_def,
 };
 
 static const A67ShmemArea *const areas[] = {
+	&a67_master_keys_area,
 	&a67_keyring_area,
 	&a67_live_area,
 	&a67_rate_area,
@@ -47,6 +48,8 @@ _PG_init(void)
 	a67_launcher_declare();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
+	a67_master_keys_open();
+	a67_redact_install();
 	a67_shmem_install(areas, lengthof(areas));
 	a67_launcher_install();
 }

@@ -18,6 +18,7 @@
 #include "listener/listener.h"
 
 #include "access/xact.h"
+#include "crypto/guarded.h"
 #include "executor/spi.h"
 #include "listener/answer.h"
 #include "listener/call.h"
@@ -378,6 +379,7 @@ a67_api_worker_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
+	a67_secret_process();
 	if (!a67_exchange_open(&worker.exchange, DatumGetUInt32(arg)))
 		proc_exit(0);
 	BackgroundWorkerInitializeConnection(a67_database, A67_SESSION_ROLE, 0);

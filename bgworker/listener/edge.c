@@ -127,6 +127,18 @@ a67_edge_arrive(A67Visit *visit)
 }
 
 bool
+a67_edge_limit_beat(A67HttpConn *conn, const uint8 node_id[16])
+{
+	A67RateAnswer rate;
+
+	a67_rate_count(A67_RATE_HEARTBEAT, node_id, a67_now_ms(), &rate);
+	/* Nobody reads it on the many heartbeats that are taken. */
+	if (!rate.allowed)
+		tell(conn, &rate);
+	return rate.allowed;
+}
+
+bool
 a67_edge_limit(A67HttpConn *conn, A67RouteClass class, const char *address,
 			   const A67JwtClaims *claims)
 {
@@ -141,9 +153,9 @@ a67_edge_limit(A67HttpConn *conn, A67RouteClass class, const char *address,
 		return true;
 	if (!a67_uuid_from_text(claims->sub, strlen(claims->sub), owner))
 		memcpy(owner, claims->sub, Min(strlen(claims->sub), sizeof(owner)));
+	if (class == A67_CLASS_HEARTBEAT)
+		return a67_edge_limit_beat(conn, owner);
 	a67_rate_count(rate_classes[class], owner, a67_now_ms(), &rate);
-	/* Nobody reads it on the many heartbeats that are taken. */
-	if (!rate.allowed || class != A67_CLASS_HEARTBEAT)
-		tell(conn, &rate);
+	tell(conn, &rate);
 	return rate.allowed;
 }

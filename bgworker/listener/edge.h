@@ -29,4 +29,7 @@ extern bool a67_edge_arrive(A67Visit *visit);
 extern bool a67_edge_limit(A67HttpConn *conn, A67RouteClass class, const char *address,
 						   const A67JwtClaims *claims);
 
+/* A heartbeat of that node: what a67_edge_limit does for a token of its own. */
+extern bool a67_edge_limit_beat(A67HttpConn *conn, const uint8 node_id[16]);
+
 #endif

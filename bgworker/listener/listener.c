@@ -166,12 +166,15 @@ listener_start(A67Worker *worker)
 	(void) pqsignal(SIGPIPE, SIG_IGN);
 	(void) pqsignal(SIGUSR1, handle_sigusr1);
 	a67_crypto_init();
+	a67_secret_process();
 	raise_file_limit();
 	listener->worker = worker;
 	if (!pg_strong_random(&listener->random, sizeof(listener->random)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random numbers")));
 	dlist_init(&listener->waiting);
+	if (!a67_token_cache_init(&listener->tokens, (uint32) a67_max_nodes))
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	start_tls(listener);
 	fill_config(&config, listener);
 	listener->server = a67_http_server_new(&config);
@@ -251,6 +254,7 @@ listener_stop(A67Worker *worker, void *state)
 	listener->server = NULL;
 	a67_sockets_free(listener);
 	a67_tls_context_free(listener->pair.context);
+	a67_token_cache_free(&listener->tokens);
 	a67_pool_leave(listener);
 }
 

@@ -18,8 +18,12 @@
 
 /* A type's place is its bit; the first one is A67_TOPIC_METRICS. */
 static const char *const names[] = {
-	"node.metrics", "node.status.changed", "deployment.changed", "replica.changed",	 "rollout.step",
-	"alert.raised", "alert.resolved",	   "file.changed",		 "database.changed",
+	"node.metrics",		  "node.status.changed",  "deployment.changed", "replica.changed",
+	"rollout.step",		  "alert.raised",		  "alert.acked",		"alert.resolved",
+	"file.changed",		  "database.changed",	  "node.registered",	"node.updated",
+	"node.quota.warned",  "node.desired.changed", "node.drained",		"node.restart",
+	"credential.changed", "vault.sealed",		  "vault.unsealed",		"vault.rotating",
+	"vault.rotated",
 };
 
 #define NAMES (sizeof(names) / sizeof(names[0]))

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/buf.h"
+#include "core/encode.h"
 #include "core/pace.h"
 
 #define BODY_MAX 4096
@@ -33,9 +34,9 @@ id_is_sane(const A67HttpStr *id)
 void
 a67_request_id_new(uint64_t *random, char id[A67_REQUEST_ID_SIZE])
 {
-	(void) snprintf(id, A67_REQUEST_ID_SIZE, "%016llx%016llx",
-					(unsigned long long) a67_random_next(random),
-					(unsigned long long) a67_random_next(random));
+	uint64_t bytes[] = {a67_random_next(random), a67_random_next(random)};
+
+	(void) a67_hex_encode(bytes, sizeof(bytes), id, A67_REQUEST_ID_SIZE);
 }
 
 void

@@ -28,6 +28,7 @@
 #define POST		A67_HTTP_POST
 #define PUT			A67_HTTP_PUT
 #define DELETE		A67_HTTP_DELETE
+#define PATCH		A67_HTTP_PATCH
 
 #define KIND(name)	A67_ROUTE_##name
 #define CLASS(name) A67_CLASS_##name
@@ -36,6 +37,9 @@
 
 /* clang-format off */
 const A67Route a67_routes[] = {
+	/* First because most requests are heartbeats: the table is searched from here. */
+	{POST,   V1 "nodes/heartbeat",                 KIND(HEARTBEAT), CLASS(HEARTBEAT), CLOSED, "node_heartbeat",       204, ARGS},
+
 	{GET,    "/healthz",                           KIND(HEALTHZ),   CLASS(HEALTH),    OPEN,   NULL,                   0,   NO_BODY},
 	{GET,    "/readyz",                            KIND(READYZ),    CLASS(HEALTH),    OPEN,   NULL,                   0,   NO_BODY},
 	{GET,    "/ws",                                KIND(WEBSOCKET), CLASS(READ),      OPEN,   NULL,                   0,   NO_BODY},
@@ -54,14 +58,35 @@ const A67Route a67_routes[] = {
 	{POST,   V1 "auth/mfa/disable",                KIND(SQL),       CLASS(AUTH),      CLOSED, "auth_mfa_disable",     0,   ARGS},
 
 	{GET,    V1 "nodes",                           KIND(SQL),       CLASS(READ),      CLOSED, "node_list",            0,   NO_BODY},
+	{GET,    V1 "nodes/join-tokens",               KIND(SQL),       CLASS(READ),      CLOSED, "join_token_list",      0,   NO_BODY},
 	{POST,   V1 "nodes/join-tokens",               KIND(SQL),       CLASS(WRITE),     CLOSED, "join_token_create",    201, ARGS},
+	{DELETE, V1 "nodes/join-tokens/{join_token_id}", KIND(SQL),     CLASS(WRITE),     CLOSED, "join_token_revoke",    0,   NO_BODY},
+	{POST,   V1 "nodes/find",                      KIND(SQL),       CLASS(READ),      CLOSED, "node_find",            0,   JSON("criteria")},
+	{POST,   V1 "nodes/select",                    KIND(SQL),       CLASS(READ),      CLOSED, "node_select",          0,   ARGS},
 	{POST,   V1 "nodes/register",                  KIND(SQL),       CLASS(AUTH),      OPEN,   "node_register",        201, ARGS},
-	{POST,   V1 "nodes/heartbeat",                 KIND(HEARTBEAT), CLASS(HEARTBEAT), CLOSED, "node_heartbeat",       204, ARGS},
 	{GET,    V1 "nodes/{node}",                    KIND(SQL),       CLASS(READ),      CLOSED, "node_get",             0,   NO_BODY},
-	{DELETE, V1 "nodes/{node}",                    KIND(SQL),       CLASS(WRITE),     CLOSED, "node_remove",          0,   NO_BODY},
+	{GET,    V1 "nodes/{node}/stats",              KIND(SQL),       CLASS(READ),      CLOSED, "node_stats",           0,   NO_BODY},
+	{GET,    V1 "system/metrics",                  KIND(SQL),       CLASS(READ),      CLOSED, "system_metrics",       0,   NO_BODY},
+	{PATCH,  V1 "nodes/{node}",                    KIND(SQL),       CLASS(WRITE),     CLOSED, "node_update",          0,   JSON("changes")},
+	{DELETE, V1 "nodes/{node}",                    KIND(SQL),       CLASS(WRITE),     CLOSED, "node_deregister",      0,   NO_BODY},
+	{POST,   V1 "nodes/{node}/drain",              KIND(SQL),       CLASS(WRITE),     CLOSED, "node_drain",           0,   ARGS},
+	{POST,   V1 "nodes/{node}/maintenance",        KIND(SQL),       CLASS(WRITE),     CLOSED, "node_maintenance",     0,   ARGS},
+	{POST,   V1 "nodes/{node}/activate",           KIND(SQL),       CLASS(WRITE),     CLOSED, "node_activate",        0,   ARGS},
+
+	{GET,    V1 "providers",                       KIND(SQL),       CLASS(READ),      CLOSED, "provider_list",        0,   NO_BODY},
+	{PUT,    V1 "providers/{name}",                KIND(SQL),       CLASS(WRITE),     CLOSED, "provider_set",         0,   JSON("changes")},
+	{DELETE, V1 "providers/{name}",                KIND(SQL),       CLASS(WRITE),     CLOSED, "provider_remove",      0,   NO_BODY},
+	{GET,    V1 "regions",                         KIND(SQL),       CLASS(READ),      CLOSED, "region_list",          0,   NO_BODY},
+	{PUT,    V1 "regions/{name}",                  KIND(SQL),       CLASS(WRITE),     CLOSED, "region_set",           0,   ARGS},
+	{DELETE, V1 "regions/{name}",                  KIND(SQL),       CLASS(WRITE),     CLOSED, "region_remove",        0,   NO_BODY},
 
 	{PUT,    V1 "packages",                        KIND(SQL),       CLASS(BULK),      CLOSED, "package_put",          201, RAW("content")},
 	{GET,    V1 "packages/{digest}",               KIND(SQL),       CLASS(BULK),      CLOSED, "package_get",          0,   DOWNLOAD},
+
+	{GET,    V1 "secrets",                         KIND(SQL),       CLASS(READ),      CLOSED, "secret_list",          0,   NO_BODY},
+	{POST,   V1 "secrets",                         KIND(SQL),       CLASS(WRITE),     CLOSED, "secret_set",           0,   ARGS},
+	{PUT,    V1 "secrets/{name}",                  KIND(SQL),       CLASS(WRITE),     CLOSED, "secret_set",           0,   ARGS},
+	{DELETE, V1 "secrets/{name}",                  KIND(SQL),       CLASS(WRITE),     CLOSED, "secret_remove",        0,   NO_BODY},
 
 	{GET,    V1 "deployments",                     KIND(SQL),       CLASS(READ),      CLOSED, "deployment_list",      0,   NO_BODY},
 	{POST,   V1 "deployments",                     KIND(SQL),       CLASS(WRITE),     CLOSED, "deployment_create",    202, JSON("manifest")},
@@ -71,8 +96,35 @@ const A67Route a67_routes[] = {
 	{POST,   V1 "deployments/{deployment}/start",  KIND(SQL),       CLASS(WRITE),     CLOSED, "deployment_start",     202, ARGS},
 	{DELETE, V1 "deployments/{deployment}",        KIND(SQL),       CLASS(WRITE),     CLOSED, "deployment_remove",    202, NO_BODY},
 
+	{POST,   V1 "credentials",                     KIND(SQL),       CLASS(WRITE),     CLOSED, "credential_set",       0,   ARGS},
+	{GET,    V1 "credentials",                     KIND(SQL),       CLASS(READ),      CLOSED, "credential_list",      0,   NO_BODY},
+	{GET,    V1 "credentials/{credential}",        KIND(SQL),       CLASS(READ),      CLOSED, "credential_get",       0,   NO_BODY},
+	{POST,   V1 "credentials/{credential}/refresh", KIND(SQL),      CLASS(WRITE),     CLOSED, "credential_refresh",   0,   ARGS},
+	{DELETE, V1 "credentials/{credential}",        KIND(SQL),       CLASS(WRITE),     CLOSED, "credential_revoke",    0,   NO_BODY},
+
+	{GET,    V1 "vault",                           KIND(SQL),       CLASS(READ),      CLOSED, "vault_item_list",      0,   NO_BODY},
+	{PUT,    V1 "vault/{name}",                    KIND(SQL),       CLASS(WRITE),     CLOSED, "vault_item_put",       0,   ARGS},
+	{GET,    V1 "vault/{name}",                    KIND(SQL),       CLASS(READ),      CLOSED, "vault_item_get",       0,   NO_BODY},
+	{DELETE, V1 "vault/{name}",                    KIND(SQL),       CLASS(WRITE),     CLOSED, "vault_item_remove",    0,   NO_BODY},
+
 	{GET,    V1 "events",                          KIND(SQL),       CLASS(READ),      CLOSED, "event_list",           0,   NO_BODY},
 	{GET,    V1 "alerts",                          KIND(SQL),       CLASS(READ),      CLOSED, "alert_list",           0,   NO_BODY},
+	{POST,   V1 "alerts/{alert}/ack",              KIND(SQL),       CLASS(WRITE),     CLOSED, "alert_ack",            0,   ARGS},
+	{POST,   V1 "alerts/{alert}/resolve",          KIND(SQL),       CLASS(WRITE),     CLOSED, "alert_resolve",        0,   ARGS},
+
+	{GET,    V1 "channels",                        KIND(SQL),       CLASS(READ),      CLOSED, "channel_list",         0,   NO_BODY},
+	{POST,   V1 "channels",                        KIND(SQL),       CLASS(WRITE),     CLOSED, "channel_create",       201, ARGS},
+	{GET,    V1 "channels/{channel}",              KIND(SQL),       CLASS(READ),      CLOSED, "channel_get",          0,   NO_BODY},
+	{PATCH,  V1 "channels/{channel}",              KIND(SQL),       CLASS(WRITE),     CLOSED, "channel_update",       0,   ARGS},
+	{DELETE, V1 "channels/{channel}",              KIND(SQL),       CLASS(WRITE),     CLOSED, "channel_remove",       0,   NO_BODY},
+	{POST,   V1 "channels/{channel}/test",         KIND(SQL),       CLASS(WRITE),     CLOSED, "channel_test",         202, ARGS},
+	{GET,    V1 "outbox",                          KIND(SQL),       CLASS(READ),      CLOSED, "outbox_list",          0,   NO_BODY},
+	{GET,    V1 "outbox/{message}",                KIND(SQL),       CLASS(READ),      CLOSED, "outbox_get",           0,   NO_BODY},
+	{POST,   V1 "outbox/{message}/retry",          KIND(SQL),       CLASS(WRITE),     CLOSED, "outbox_retry",         202, ARGS},
+
+	{GET,    V1 "system/vault",                    KIND(SQL),       CLASS(READ),      CLOSED, "vault_status",         0,   NO_BODY},
+	{POST,   V1 "system/vault/seal",               KIND(SQL),       CLASS(WRITE),     CLOSED, "vault_seal",           0,   ARGS},
+	{POST,   V1 "system/vault/rotate",             KIND(SQL),       CLASS(WRITE),     CLOSED, "vault_rotate",         202, ARGS},
 	{.path = NULL},
 };
 /* clang-format on */

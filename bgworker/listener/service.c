@@ -13,6 +13,7 @@
 
 #include "core/encode.h"
 #include "crypto/keyring.h"
+#include "crypto/master_key.h"
 #include "listener/auth.h"
 #include "listener/beat.h"
 #include "listener/edge.h"
@@ -54,6 +55,13 @@ static const A67Refusal no_memory = {.status = 503,
 static const A67Refusal no_keys = {.status = 503,
 								   .message = "signing keys are not loaded yet",
 								   .extra = {"Retry-After", "1"}};
+static const A67Refusal vault_sealed = {
+	.status = 503,
+	.code = "PT503",
+	.message = "vault is sealed",
+	.details = "No token can be verified. An administrator opens it with a67.vault_unseal().",
+	.extra = {"Retry-After", "10"},
+};
 static const A67Refusal no_token = {.status = 401,
 									.message = "token is required",
 									.extra = {"WWW-Authenticate", CHALLENGE}};
@@ -64,6 +72,13 @@ static const A67Refusal not_json = {
 	.message = "request body is not JSON",
 	.details = "The Content-Type of this request must be application/json.",
 };
+
+/* Why no token can be verified now. */
+static const A67Refusal *
+keys_missing(void)
+{
+	return a67_vault_is_sealed() ? &vault_sealed : &no_keys;
+}
 
 static A67Refusal
 bad_token(const char *why)
@@ -121,7 +136,9 @@ answer_health(const A67Visit *visit)
 	a67_buf_init(&json, 1024);
 	a67_buf_append_str(&json, "{\"status\":\"not ready\",\"reasons\":[");
 	if (!keys)
-		a67_buf_append_str(&json, "\"signing keys are not loaded\"");
+		a67_buf_append_fmt(&json, "\"%s\"",
+						   a67_vault_is_sealed() ? "vault is sealed"
+												 : "signing keys are not loaded");
 	if (!workers)
 		a67_buf_append_fmt(&json, "%s\"no api worker is connected\"", keys ? "" : ",");
 	a67_buf_append_str(&json, "]}");
@@ -242,7 +259,7 @@ admit(const A67Visit *visit)
 	if (caller == A67_CALLER_REFUSED)
 		return refuse_token(visit, claims.refusal);
 	if (caller == A67_CALLER_UNKNOWN)
-		return refuse(visit, &no_keys);
+		return refuse(visit, keys_missing());
 	if (caller == A67_CALLER_ANONYMOUS && route->token)
 		return refuse(visit, &no_token);
 	return accept_limited(visit, caller == A67_CALLER_TOKEN ? &claims : NULL);
@@ -289,22 +306,36 @@ stamp(void *arg)
 
 /* ---- heartbeats -------------------------------------------------------------------------------- */
 
-/* Looks whether the live table takes the beat. True: it did, or the beat cannot be noted anyway. */
+/*
+ * Looks whether the live table takes the beat. If not, and it is a beat at all, the job notes it for the time
+ * when SQL has accepted it.
+ */
 static bool
-beat_in_place(A67Job *job, const A67JwtClaims *claims)
+beat_in_place(A67Job *job, const uint8 node_id[16])
 {
-	A67BeatNote note;
+	A67Beat beat;
+	uint64 epoch;
 
-	if (!a67_uuid_from_text(claims->sub, strlen(claims->sub), note.node_id) ||
-		!a67_beat_parse(job->body, job->body_len, &note.beat))
+	if (!a67_beat_parse(job->body, job->body_len, &beat))
 		return false;
-	note.epoch = a67_live_epoch();
-	if (a67_live_beat(note.node_id, &note.beat, GetCurrentTimestamp()) == A67_LIVE_STORED)
+	epoch = a67_live_epoch();
+	if (a67_live_beat(node_id, &beat, GetCurrentTimestamp()) == A67_LIVE_STORED)
 		return true;
 	job->beat = malloc(sizeof(*job->beat));
-	if (job->beat != NULL)
-		*job->beat = note;
+	if (job->beat == NULL)
+		return false;
+	memcpy(job->beat->node_id, node_id, sizeof(job->beat->node_id));
+	job->beat->beat = beat;
+	job->beat->epoch = epoch;
 	return false;
+}
+
+static void
+beat_taken(A67Job *job, A67HttpConn *conn)
+{
+	a67_http_conn_set_user(conn, NULL);
+	a67_reply_empty(conn, 204, (A67HttpField){NULL, NULL});
+	a67_job_free(job);
 }
 
 static void
@@ -323,34 +354,74 @@ refuse_beat(A67Job *job, A67HttpConn *conn, const A67Refusal *refusal, const A67
 	refuse_job(job, conn, refusal);
 }
 
+static A67TokenLook
+look_at(const A67Job *job, A67HttpStr token)
+{
+	return (A67TokenLook){token.at, token.len, job->listener->keys.version, (int64) time(NULL)};
+}
+
+/* A beat whose token was not seen before, or that SQL must see: as above, by the book. */
+static bool
+full_beat_needs_sql(A67Job *job, A67HttpConn *conn, bool seen)
+{
+	A67Listener *listener = job->listener;
+	const A67HttpHead *head = a67_http_conn_request(conn);
+	A67JwtClaims claims = {0};
+	A67Caller caller = a67_caller(head, &listener->keys, (int64) time(NULL), &claims);
+	A67Refusal refusal = bad_token(claims.refusal);
+	A67RouteMatch match = {.route = job->route, .class = job->class};
+	uint8 node_id[16];
+	A67HttpStr token;
+	bool is_node;
+
+	if (caller == A67_CALLER_UNKNOWN)
+		refuse_job(job, conn, keys_missing());
+	else if (caller != A67_CALLER_TOKEN)
+		refuse_beat(job, conn, &refusal, NULL);
+	else if (strcmp(claims.role, "a67_node") != 0)
+		refuse_beat(job, conn, &wrong_role, &claims);
+	else if (!seen && !a67_edge_limit(conn, job->class, job->address, &claims))
+		refuse_job(job, conn, &a67_edge_too_many);
+	else
+	{
+		is_node = a67_uuid_from_text(claims.sub, strlen(claims.sub), node_id);
+		if (!seen && is_node && a67_bearer(head, &token, &claims.refusal) == A67_CALLER_TOKEN)
+		{
+			A67TokenLook look = look_at(job, token);
+
+			a67_token_cache_add(&listener->tokens, &look, claims.exp, node_id);
+		}
+		if (!seen && is_node && beat_in_place(job, node_id))
+			beat_taken(job, conn);
+		else if (!a67_job_write_call(job, head, &match, &claims))
+			refuse_job(job, conn, &no_memory);
+		else
+			return true;
+	}
+	return false;
+}
+
 /* A whole heartbeat: answers it, or leaves it ready for SQL (true). */
 static bool
 heartbeat_needs_sql(A67Job *job, A67HttpConn *conn, const A67HttpHead *head)
 {
 	A67Listener *listener = job->listener;
-	A67JwtClaims claims = {0};
-	A67Caller caller = a67_caller(head, &listener->keys, (int64) time(NULL), &claims);
-	A67Refusal refusal = bad_token(claims.refusal);
-	A67RouteMatch match = {.route = job->route, .class = job->class};
+	A67HttpStr token = {0};
+	const char *why;
+	uint8 node_id[16];
+	A67TokenLook look;
 
-	if (caller == A67_CALLER_UNKNOWN)
-		refuse_job(job, conn, &no_keys);
-	else if (caller != A67_CALLER_TOKEN)
-		refuse_beat(job, conn, &refusal, NULL);
-	else if (strcmp(claims.role, "a67_node") != 0)
-		refuse_beat(job, conn, &wrong_role, &claims);
-	else if (!a67_edge_limit(conn, job->class, job->address, &claims))
+	if (a67_bearer(head, &token, &why) != A67_CALLER_TOKEN)
+		return full_beat_needs_sql(job, conn, false);
+	look = look_at(job, token);
+	if (!a67_token_cache_find(&listener->tokens, &look, node_id))
+		return full_beat_needs_sql(job, conn, false);
+	if (!a67_edge_limit_beat(conn, node_id))
 		refuse_job(job, conn, &a67_edge_too_many);
-	else if (beat_in_place(job, &claims))
-	{
-		a67_http_conn_set_user(conn, NULL);
-		a67_reply_empty(conn, 204, (A67HttpField){NULL, NULL});
-		a67_job_free(job);
-	}
-	else if (!a67_job_write_call(job, head, &match, &claims))
-		refuse_job(job, conn, &no_memory);
+	else if (beat_in_place(job, node_id))
+		beat_taken(job, conn);
 	else
-		return true;
+		return full_beat_needs_sql(job, conn, true);
 	return false;
 }
 

@@ -22,6 +22,7 @@
 #include "crypto/jwt.h"
 #include "listener/exchange.h"
 #include "listener/job.h"
+#include "listener/token_cache.h"
 #include "listener/tls_pair.h"
 #include "worker.h"
 
@@ -67,6 +68,7 @@ struct A67Listener
 	A67TlsPair pair; /* context NULL: plain HTTP */
 	uint16 port;
 	A67Keyring keys;
+	A67TokenCache tokens; /* of nodes, verified with these keys */
 	uint64 random;
 	A67Slot *slots;
 	int nslots;

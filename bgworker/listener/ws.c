@@ -16,6 +16,7 @@
 #include "core/encode.h"
 #include "core/http/ws.h"
 #include "crypto/keyring.h"
+#include "crypto/master_key.h"
 #include "listener/auth.h"
 #include "platform/clock.h"
 
@@ -260,7 +261,9 @@ identify(A67Socket *socket, const char *token, size_t len)
 
 	(void) a67_keyring_snapshot(keys);
 	if (keys->count == 0)
-		a67_socket_close(socket, A67_WS_OVERLOAD, "signing keys are not loaded yet");
+		a67_socket_close(socket, A67_WS_OVERLOAD,
+						 a67_vault_is_sealed() ? "vault is sealed"
+											   : "signing keys are not loaded yet");
 	else if (!a67_jwt_verify_hs256(token, len, &check, &claims))
 		refuse_token(socket, claims.refusal);
 	else if ((strcmp(claims.role, "a67_user") != 0 && strcmp(claims.role, "a67_admin") != 0) ||

@@ -108,7 +108,7 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
 DECLARE
-    seed bytea := a67_internal._vault_open(c.totp_sealed, 'credential.totp:' || c.user_id);
+    seed bytea := a67_internal._vault_open(c.totp_sealed, 'credential.totp_sealed:' || c.user_id);
     now_step bigint := floor(extract(epoch FROM _otp_check.now) / 30);
     code text := upper(regexp_replace(coalesce(otp, ''), '[^0-9A-Za-z]', '', 'g'));
     matched bigint;
@@ -335,7 +335,7 @@ BEGIN
         RAISE EXCEPTION 'a second factor is active already' USING ERRCODE = '23505', HINT = 'Disable it first.';
     END IF;
     UPDATE a67_internal.credential t
-    SET totp_sealed = a67_internal._vault_seal(seed, 'credential.totp:' || t.user_id), totp_last_step = 0
+    SET totp_sealed = a67_internal._vault_seal(seed, 'credential.totp_sealed:' || t.user_id), totp_last_step = 0
     WHERE t.user_id = c.user_id;
     PERFORM a67_internal._audit('auth.mfa_enroll', 'ok');
     SELECT email INTO address FROM a67_internal."user" u WHERE u.user_id = c.user_id;
@@ -402,30 +402,6 @@ END
 $$;
 COMMENT ON FUNCTION a67.auth_mfa_disable(text, text) IS 'Takes the second factor away; needs the password and a code';
 
-CREATE OR REPLACE FUNCTION a67.signing_key_rotate() RETURNS text
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, a67, a67_internal, pg_temp
-AS $$
-DECLARE
-    old_key a67_internal.signing_key := a67_internal._current_key('hs256');
-    fresh a67_internal.signing_key;
-BEGIN
-    PERFORM pg_advisory_xact_lock(hashtextextended('a67.signing_key', 0));
-    IF (SELECT count(*) FROM a67_internal.signing_key k WHERE k.kind = 'hs256' AND k.retired_at > now()) >= 6 THEN
-        RAISE EXCEPTION 'too many keys are in use' USING ERRCODE = '53000',
-            HINT = 'Tokens of earlier keys are still good; wait until they have expired.';
-    END IF;
-    UPDATE a67_internal.signing_key k
-    SET retired_at = now() + greatest(interval '7 days', current_setting('a67.node_token_lifetime')::interval) + interval '1 hour'
-    WHERE k.kind = 'hs256' AND k.retired_at IS NULL;
-    fresh := a67_internal._current_key('hs256');
-    PERFORM a67_internal._keys_publish(), a67_internal._audit('signing_key.rotate', 'ok', fresh.kid);
-    RETURN fresh.kid;
-END
-$$;
-COMMENT ON FUNCTION a67.signing_key_rotate() IS
-    'Signs tokens with a new key from now on; the old one is accepted until its last token has expired. Administrators only';
-
 -- The keys that tokens are verified with, as a JSON Web Key Set (RFC 7517) for PostgREST: docs/postgrest.md. Whoever has
 -- it can make tokens, so nobody is granted this, and each call is on record.
 CREATE OR REPLACE FUNCTION a67_internal._jwks() RETURNS jsonb
@@ -436,7 +412,7 @@ BEGIN
     PERFORM a67_internal._audit('signing_key.export', 'ok');
     RETURN (SELECT jsonb_build_object('keys', jsonb_agg(jsonb_build_object(
                 'kty', 'oct', 'use', 'sig', 'alg', 'HS256', 'kid', k.kid,
-                'k', a67_internal._base64url(a67_internal._vault_open(k.sealed, 'signing_key:' || k.kid)))
+                'k', a67_internal._base64url(a67_internal._vault_open(k.sealed, 'signing_key.sealed:' || k.kid)))
                 ORDER BY k.created_at DESC))
             FROM a67_internal.signing_key k WHERE k.kind = 'hs256' AND (k.retired_at IS NULL OR k.retired_at > now()));
 END

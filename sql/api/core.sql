@@ -31,15 +31,17 @@ AS 'MODULE_PATHNAME', 'a67_sql_ring_diff' LANGUAGE C IMMUTABLE PARALLEL SAFE;
 COMMENT ON FUNCTION a67.ring_diff(text[], float8[], text[], float8[]) IS
     'Hash ranges (start exclusive, end inclusive) whose owner differs between two rings';
 
-CREATE OR REPLACE FUNCTION a67_internal._node_step(INOUT status text, INOUT failures integer, INOUT goods integer,
-    sign text) RETURNS SETOF record
+CREATE OR REPLACE FUNCTION a67_internal._node_step(INOUT status text, INOUT failures integer, INOUT goods integer, sign text,
+    INOUT flaps float8 DEFAULT 0, elapsed_s float8 DEFAULT 0, hold boolean DEFAULT false) RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'a67_sql_node_step' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION a67_internal._node_step(text, integer, integer, text) IS 'One step of the node health state machine (docs/states.md)';
+COMMENT ON FUNCTION a67_internal._node_step(text, integer, integer, text, float8, float8, boolean) IS
+    'One step of the node health state machine (docs/states.md); flaps are those of elapsed_s ago, hold: no node becomes failed';
 
-CREATE OR REPLACE FUNCTION a67_internal._place(ids uuid[], facts float8[], regions text[], providers text[],
-    count integer, memory_bytes bigint, cpu float8, seed bigint)
-RETURNS TABLE (ordinal integer, node_id uuid, score float8, parts jsonb, shortage text)
-AS 'MODULE_PATHNAME', 'a67_sql_place' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE OR REPLACE FUNCTION a67_internal._node_beat_sign(status text, cpu_percent float8, memory_percent float8, requests float8,
+    failures float8) RETURNS text
+AS 'MODULE_PATHNAME', 'a67_sql_node_beat_sign' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION a67_internal._node_beat_sign(text, float8, float8, float8, float8) IS
+    'The sign that a fresh heartbeat gives; figures that are NULL speak for the node';
 
 CREATE OR REPLACE FUNCTION a67_internal._backoff_ms(attempt integer, base_ms integer, cap_ms integer, seed bigint) RETURNS integer
 AS 'MODULE_PATHNAME', 'a67_sql_backoff_ms' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
@@ -78,11 +80,59 @@ CREATE OR REPLACE FUNCTION a67_internal._base32(data bytea) RETURNS text
 AS 'MODULE_PATHNAME', 'a67_sql_base32' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION a67_internal._base32(bytea) IS 'RFC 4648 base32 without padding';
 
+CREATE OR REPLACE FUNCTION a67_internal._hmac_sha256(key bytea, data bytea) RETURNS bytea
+AS 'MODULE_PATHNAME', 'a67_sql_hmac_sha256' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
 CREATE OR REPLACE FUNCTION a67_internal._vault_seal(plaintext bytea, associated text) RETURNS bytea
 AS 'MODULE_PATHNAME', 'a67_sql_vault_seal' LANGUAGE C VOLATILE STRICT;
 
 CREATE OR REPLACE FUNCTION a67_internal._vault_open(sealed bytea, associated text) RETURNS bytea
 AS 'MODULE_PATHNAME', 'a67_sql_vault_open' LANGUAGE C VOLATILE STRICT;
+
+CREATE OR REPLACE FUNCTION a67_internal._vault_rewrap(sealed bytea) RETURNS bytea
+AS 'MODULE_PATHNAME', 'a67_sql_vault_rewrap' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION a67_internal._vault_rewrap(bytea) IS
+    'The same value with its data key wrapped under the current master key; NULL when no held key opens the wrapping';
+
+CREATE OR REPLACE FUNCTION a67_internal._vault_is_sealed() RETURNS boolean
+AS 'MODULE_PATHNAME', 'a67_sql_vault_is_sealed' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION a67_internal._vault_is_sealed() IS 'Whether the server holds no master key';
+
+CREATE OR REPLACE FUNCTION a67_internal._vault_require() RETURNS void
+AS 'MODULE_PATHNAME', 'a67_sql_vault_require' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION a67_internal._vault_require() IS 'Raises PT503 while the vault is sealed';
+
+CREATE OR REPLACE FUNCTION a67_internal._vault_fence(key_id bytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'a67_sql_vault_fence' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION a67_internal._vault_fence(bytea) IS
+    'Whether no open transaction has sealed anything under this master key; none will until this one ends';
+
+CREATE OR REPLACE FUNCTION a67_internal._vault_load(key_id bytea, old_key_ids bytea[], given text, salt bytea, iterations integer,
+    memory_kb integer, create_file boolean, OUT current_id bytea, OUT problem text)
+AS 'MODULE_PATHNAME', 'a67_sql_vault_load' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION a67_internal._vault_load(bytea, bytea[], text, bytea, integer, integer, boolean) IS
+    'Holds these master keys as far as they are given or (given NULL) the sources have them; current_id NULL: sealed';
+
+CREATE OR REPLACE FUNCTION a67_internal._vault_adopt(key_id bytea, passphrase text, salt bytea, iterations integer,
+    memory_kb integer) RETURNS bytea
+AS 'MODULE_PATHNAME', 'a67_sql_vault_adopt' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION a67_internal._vault_adopt(bytea, text, bytea, integer, integer) IS
+    'Finds, derives or makes the master key that follows key_id, and holds it, not yet in use';
+
+CREATE OR REPLACE FUNCTION a67_internal._vault_select(key_id bytea) RETURNS boolean
+AS 'MODULE_PATHNAME', 'a67_sql_vault_select' LANGUAGE C VOLATILE STRICT;
+
+CREATE OR REPLACE FUNCTION a67_internal._vault_forget(key_ids bytea[]) RETURNS void
+AS 'MODULE_PATHNAME', 'a67_sql_vault_forget' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION a67_internal._vault_forget(bytea[]) IS 'Drops retired master keys from memory and from the file';
+
+CREATE OR REPLACE FUNCTION a67_internal._vault_hold() RETURNS void
+AS 'MODULE_PATHNAME', 'a67_sql_vault_hold' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION a67_internal._vault_hold() IS 'Forgets every key in memory; only a67.vault_unseal() ends that';
+
+CREATE OR REPLACE FUNCTION a67_internal._vault_state(OUT held boolean, OUT failures bigint, OUT retry_at timestamptz,
+    OUT key_ids bytea[], OUT sources text[])
+AS 'MODULE_PATHNAME', 'a67_sql_vault_state' LANGUAGE C VOLATILE STRICT;
 
 CREATE OR REPLACE FUNCTION a67_internal._keyring_publish(kids text[], sealed bytea[]) RETURNS void
 AS 'MODULE_PATHNAME', 'a67_sql_keyring_publish' LANGUAGE C VOLATILE STRICT;
@@ -102,8 +152,10 @@ CREATE OR REPLACE FUNCTION a67_internal._live_forget(node_id uuid) RETURNS void
 AS 'MODULE_PATHNAME', 'a67_sql_live_forget' LANGUAGE C VOLATILE STRICT;
 
 CREATE OR REPLACE FUNCTION a67_internal._node_live()
-RETURNS TABLE (node_id uuid, last_seen_at timestamptz, boot_id text, state_version bigint, cpu_percent real,
-    memory_percent real, disk_percent real, load1 real, memory_free_bytes bigint, active_requests integer)
+RETURNS TABLE (node_id uuid, status text, selectable boolean, near_quota boolean, last_seen_at timestamptz, boot_id text,
+    state_version bigint, metrics_at timestamptz, cpu_percent real, memory_percent real, disk_percent real, load1 real,
+    memory_free_bytes bigint, active_requests integer, latency_ms real, requests float8, failures float8,
+    free_memory_bytes bigint, free_cpu float8, free_disk_bytes bigint)
 AS 'MODULE_PATHNAME', 'a67_sql_node_live' LANGUAGE C VOLATILE STRICT;
 
 CREATE OR REPLACE FUNCTION a67_internal._worker_status()

@@ -34,6 +34,7 @@ BEGIN
         RAISE EXCEPTION 'package "%" does not exist', normal ->> 'package'
             USING ERRCODE = '22023', DETAIL = '/package: no such package', HINT = 'Store it first with a67.package_put().';
     END IF;
+    PERFORM a67_internal._secrets_check(caller, normal);
     INSERT INTO a67_internal.deployment (owner_id, name, replicas)
     VALUES (caller, normal ->> 'name', (normal ->> 'replicas')::integer)
     ON CONFLICT ON CONSTRAINT deployment_owner_name_key DO NOTHING RETURNING deployment_id INTO new_id;
@@ -43,8 +44,7 @@ BEGIN
     END IF;
     PERFORM a67_internal._capacity_check(caller, (normal ->> 'replicas')::integer,
         (normal #>> '{resources,memory_bytes}')::bigint, (normal #>> '{resources,cpu}')::float8);
-    INSERT INTO a67_internal.release (deployment_id, number, manifest, package_digest)
-    VALUES (new_id, 1, normal, normal ->> 'package');
+    PERFORM a67_internal._release_add(new_id, 1, normal);
     PERFORM a67_internal._event(caller, 'deployment.changed', new_id,
         jsonb_build_object('deployment', normal ->> 'name', 'command', 'create', 'replicas', normal -> 'replicas'));
     PERFORM set_config('response.status', '202', true);
@@ -53,39 +53,6 @@ END
 $$;
 COMMENT ON FUNCTION a67.deployment_create(jsonb) IS
     'Takes a manifest; the reconciler then places and starts its replicas. Best effort: one replica that fits is enough';
-
--- Refuses what cannot run at all; what fits in part is placed in part, the rest when there is room.
-CREATE OR REPLACE FUNCTION a67_internal._capacity_check(owner_id uuid, replicas integer, memory_bytes bigint, cpu float8)
-RETURNS void
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, a67, a67_internal, pg_temp
-AS $$
-DECLARE
-    c record;
-    p record;
-BEGIN
-    IF replicas = 0 THEN
-        RETURN;
-    END IF;
-    SELECT * INTO c FROM a67_internal._candidates(owner_id, NULL, '{}', now());
-    SELECT * INTO p FROM a67_internal._place(c.ids, c.facts, c.regions, c.providers, 1, memory_bytes, cpu, 0);
-    IF p.node_id IS NULL THEN
-        RAISE EXCEPTION 'insufficient capacity for % replicas', replicas
-            USING ERRCODE = '53000', DETAIL = a67_internal._shortage_text(p.shortage, memory_bytes, cpu),
-                  HINT = 'Join another node, or ask for less.';
-    END IF;
-END
-$$;
-
-CREATE OR REPLACE FUNCTION a67_internal._shortage_text(shortage text, memory_bytes bigint, cpu float8) RETURNS text
-LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, a67, a67_internal, pg_temp
-AS $$
-    SELECT CASE shortage
-        WHEN 'memory' THEN format('No node has %s bytes of memory to promise.', memory_bytes)
-        WHEN 'cpu' THEN format('No node has %s cores to promise.', cpu)
-        ELSE 'No node is ready.' END
-$$;
 
 -- Writes one command of the owner: the desired columns, a new generation, an event. The trigger wakes the reconciler.
 CREATE OR REPLACE FUNCTION a67_internal._deployment_command(d a67_internal.deployment, command text, desired_state text,

@@ -24,38 +24,86 @@ GRANT EXECUTE ON FUNCTION
     a67.ring_diff(text[], float8[], text[], float8[]),
     a67.manifest_check(jsonb),
     a67.join_token_create(interval, text, text, text),
-    a67.node_remove(text),
-    a67.node_select(integer, bigint, float8, bigint),
+    a67.join_token_list(integer, integer),
+    a67.join_token_revoke(uuid),
+    a67.node_update(text, jsonb),
+    a67.node_find(jsonb),
+    a67.provider_list(),
+    a67.region_list(),
+    a67.node_deregister(text),
+    a67.node_select(integer, bigint, float8, bigint, text, text, jsonb, float8, float8, bigint),
     a67.package_put(bytea),
+    a67.secret_set(text, text),
+    a67.secret_remove(text),
+    a67.secret_list(integer, integer),
     a67.deployment_create(jsonb),
     a67.deployment_scale(text, integer),
     a67.deployment_stop(text),
     a67.deployment_start(text),
     a67.deployment_remove(text),
-    a67.node_list(text, text, text, integer, integer),
+    a67.node_drain(text),
+    a67.node_maintenance(text),
+    a67.node_activate(text),
+    a67.node_list(text, text, text, text, integer, integer),
     a67.node_get(text),
+    a67.node_stats(text, timestamptz, timestamptz, interval),
+    a67.system_metrics(),
     a67.deployment_list(text, integer, integer),
     a67.deployment_get(text),
+    a67.credential_set(text, text, text, text, text, text, integer, text[], text, text, text, text),
+    a67.credential_list(text, text, integer, integer),
+    a67.credential_get(text),
+    a67.credential_refresh(text),
+    a67.credential_revoke(text),
+    a67.vault_item_put(text, text, text, text, text, bigint, text),
+    a67.vault_item_get(text),
+    a67.vault_item_list(integer, integer),
+    a67.vault_item_remove(text, bigint),
     a67.event_list(bigint, integer),
-    a67.alert_list(boolean, integer)
+    a67.alert_list(boolean, text, boolean, uuid, integer, integer),
+    a67.alert_ack(uuid),
+    a67.alert_resolve(uuid),
+    a67.channel_create(text, text, jsonb, text, text, integer, boolean),
+    a67.channel_update(text, text, jsonb, text, text, integer, boolean),
+    a67.channel_remove(text),
+    a67.channel_test(text),
+    a67.channel_list(integer, integer),
+    a67.channel_get(text),
+    a67.outbox_list(text, text, integer, integer),
+    a67.outbox_get(uuid),
+    a67.outbox_retry(uuid)
     TO a67_user, a67_admin;
 GRANT EXECUTE ON FUNCTION a67.package_get(text) TO a67_user, a67_admin, a67_node;
-GRANT EXECUTE ON FUNCTION a67.node_register(text, text, text, jsonb, text, text, text, text) TO a67_anon;
+GRANT EXECUTE ON FUNCTION a67.node_register(text, text, text, jsonb, text, text, text, text, uuid, text[], jsonb, text) TO a67_anon;
 GRANT EXECUTE ON FUNCTION
     a67.node_token_renew(),
     a67.node_heartbeat(text, bigint, jsonb, jsonb, bigint, text)
     TO a67_node;
-GRANT EXECUTE ON FUNCTION a67.user_create(text, text), a67.token_create(uuid, interval), a67.signing_key_rotate() TO a67_admin;
+GRANT EXECUTE ON FUNCTION a67.user_create(text, text), a67.token_create(uuid, interval), a67.signing_key_rotate(text),
+    a67.vault_status(), a67.vault_unseal(text), a67.vault_seal(), a67.vault_rotate(text) TO a67_admin;
+GRANT EXECUTE ON FUNCTION
+    a67.provider_set(text, jsonb),
+    a67.provider_remove(text),
+    a67.region_set(text, float8, float8),
+    a67.region_remove(text)
+    TO a67_admin;
 
+GRANT SELECT ON a67.discovery, a67.node_usage, a67.provider, a67.region TO a67_user, a67_admin;
+GRANT SELECT ON a67.secret TO a67_user, a67_admin;
 GRANT SELECT ON a67.node, a67.deployment, a67.release, a67.replica, a67.endpoint, a67.package, a67.join_token, a67.event,
-    a67.alert, a67.session, a67.node_ring, a67.node_ring_share, a67.node_live TO a67_user, a67_admin;
-GRANT SELECT ON a67.worker_status, a67.listener, a67.audit TO a67_admin;
+    a67.alert, a67.channel, a67.outbox, a67.session, a67.credential, a67.node_ring, a67.node_ring_share, a67.node_live TO a67_user, a67_admin;
+GRANT SELECT ON a67.worker_status, a67.listener, a67.audit, a67.system_metric TO a67_admin;
 
 -- What policies, invoker views and invoker functions need of the private schema.
 GRANT EXECUTE ON FUNCTION
     a67_internal._page_size(integer),
+    a67_internal._alert_json(a67_internal.alert),
+    a67_internal._outbox_json(a67.outbox),
     a67_internal._node_json(a67.node, jsonb),
-    a67_internal._deployment_json(a67.deployment, boolean)
+    a67_internal._node_criteria(jsonb),
+    a67_internal._provider_json(a67.provider),
+    a67_internal._deployment_json(a67.deployment, boolean),
+    a67_internal._credential_json(a67.credential)
     TO a67_user, a67_admin;
 -- A refusal is noted after its transaction was rolled back, by the session's own user.
 GRANT USAGE ON SCHEMA a67_internal TO a67_authenticator;

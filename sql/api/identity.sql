@@ -53,7 +53,26 @@ BEGIN
 END
 $$;
 
--- The oldest live key of a kind, which all agree to sign with; made on first use.
+-- Makes a key of a kind. Its secret half is nowhere but in its row, sealed.
+CREATE OR REPLACE FUNCTION a67_internal._key_create(kind text) RETURNS a67_internal.signing_key
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    new_kid text := encode(a67_internal._random_bytes(8), 'hex');
+    fresh a67_internal.signing_key;
+BEGIN
+    INSERT INTO a67_internal.signing_key (kid, kind, public_key, sealed)
+    SELECT new_kid, _key_create.kind, g.public_key, g.sealed FROM a67_internal._key_generate(_key_create.kind, new_kid) g
+    RETURNING * INTO fresh;
+    RETURN fresh;
+END
+$$;
+
+-- The oldest live key of a kind, which all agree to sign with; made on first use. A retired HS256 key only verifies, and
+-- its successor signs at once; an Ed25519 key goes on signing until its time is up, since agents must hear of the next
+-- one first.
 CREATE OR REPLACE FUNCTION a67_internal._current_key(kind text) RETURNS a67_internal.signing_key
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
@@ -61,21 +80,17 @@ AS $$
 #variable_conflict use_column
 DECLARE
     found_key a67_internal.signing_key;
-    new_kid text;
 BEGIN
     LOOP
         SELECT * INTO found_key FROM a67_internal.signing_key k
-        WHERE k.kind = _current_key.kind AND k.retired_at IS NULL
+        WHERE k.kind = _current_key.kind AND (k.retired_at IS NULL OR k.kind = 'ed25519' AND k.retired_at > now())
         ORDER BY k.created_at, k.kid LIMIT 1;
         EXIT WHEN FOUND;
         -- One maker at a time; the second looks again.
         PERFORM pg_advisory_xact_lock(hashtextextended('a67.signing_key', 0));
         IF NOT EXISTS (SELECT FROM a67_internal.signing_key k
                        WHERE k.kind = _current_key.kind AND k.retired_at IS NULL) THEN
-            new_kid := encode(a67_internal._random_bytes(8), 'hex');
-            INSERT INTO a67_internal.signing_key (kid, kind, public_key, sealed)
-            SELECT new_kid, _current_key.kind, g.public_key, g.sealed
-            FROM a67_internal._key_generate(_current_key.kind, new_kid) g;
+            PERFORM a67_internal._vault_attach(), a67_internal._key_create(_current_key.kind);
         END IF;
     END LOOP;
     RETURN found_key;
@@ -93,15 +108,24 @@ AS $$
           WHERE kind = 'hs256' AND (retired_at IS NULL OR retired_at > now()) ORDER BY created_at DESC LIMIT 8) k
 $$;
 
--- Makes what a new installation needs (keys, the operator) and hands the verification keys to the listener.
--- The launcher calls it at start and when woken; doing it again changes nothing.
-CREATE OR REPLACE FUNCTION a67_internal._bootstrap() RETURNS void
+-- Makes what a new installation needs (keys, the operator, the catalogue of providers) and hands the verification keys to
+-- the listener, as far as the vault is open; returns why it is not, and NULL when it is. The launcher calls it at start,
+-- every minute and when woken; doing it again changes nothing.
+CREATE OR REPLACE FUNCTION a67_internal._bootstrap() RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
+DECLARE
+    vault record;
 BEGIN
-    PERFORM a67_internal._operator_id(), a67_internal._current_key('hs256'), a67_internal._current_key('ed25519');
-    PERFORM a67_internal._keys_publish(), a67_internal._event_rebase();
+    PERFORM a67_internal._operator_id(), a67_internal._provider_seed(), a67_internal._event_rebase();
+    SELECT * INTO vault FROM a67_internal._vault_attach();
+    IF NOT vault.opened THEN
+        RETURN coalesce(vault.problem, 'No source has the master key of this database.');
+    END IF;
+    PERFORM a67_internal._current_key('hs256'), a67_internal._current_key('ed25519');
+    PERFORM a67_internal._keys_publish();
+    RETURN NULL;
 END
 $$;
 
@@ -119,6 +143,16 @@ BEGIN
         'exp', issued_at + ceil(extract(epoch FROM ttl))::bigint,
         'jti', encode(a67_internal._random_bytes(16), 'hex')), 'HS256', key.kid, key.sealed);
 END
+$$;
+
+-- How an agent gets from the controller's key that it knows to the one of now: each key has signed the next one.
+CREATE OR REPLACE FUNCTION a67_internal._key_handovers() RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+    SELECT coalesce(jsonb_agg(h.handover ORDER BY h.created_at, h.kid), '[]')
+    FROM (SELECT k.handover, k.created_at, k.kid FROM a67_internal.signing_key k
+          WHERE k.kind = 'ed25519' AND k.handover IS NOT NULL ORDER BY k.created_at DESC, k.kid DESC LIMIT 16) h
 $$;
 
 -- The token of one command to one agent (docs/protocol.md).

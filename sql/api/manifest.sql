@@ -40,6 +40,8 @@ BEGIN
         RETURN ARRAY['/env: must be an object of strings'];
     ELSIF (SELECT count(*) FROM jsonb_object_keys(env)) > 64 THEN
         RETURN ARRAY['/env: at most 64 variables'];
+    ELSIF octet_length(env::text) > 65536 THEN
+        RETURN ARRAY['/env: at most 65536 bytes in all'];
     END IF;
     RETURN coalesce((
         SELECT array_agg('/env/' || left(e.key, 64) || ': ' || CASE
@@ -49,6 +51,29 @@ BEGIN
         FROM jsonb_each(env) e
         WHERE e.key !~ '^[A-Za-z_][A-Za-z0-9_]{0,127}$' OR e.key = 'PORT' OR e.key ~ '^A67_'
            OR jsonb_typeof(e.value) <> 'string' OR octet_length(e.value #>> '{}') > 4096), '{}');
+END
+$$;
+
+-- Faults of the secrets object; whether the secrets exist is asked when a deployment is made of it.
+CREATE OR REPLACE FUNCTION a67_internal._manifest_secret_faults(secrets jsonb, env jsonb) RETURNS text[]
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+BEGIN
+    IF jsonb_typeof(secrets) <> 'object' THEN
+        RETURN ARRAY['/secrets: must be an object of variables and the names of their secrets'];
+    ELSIF (SELECT count(*) FROM jsonb_object_keys(secrets)) > 64 THEN
+        RETURN ARRAY['/secrets: at most 64 variables'];
+    END IF;
+    RETURN coalesce((
+        SELECT array_agg('/secrets/' || left(s.key, 64) || ': ' || CASE
+                   WHEN s.key !~ '^[A-Za-z_][A-Za-z0-9_]{0,127}$' THEN 'name must match [A-Za-z_][A-Za-z0-9_]* (128 at most)'
+                   WHEN s.key = 'PORT' OR s.key ~ '^A67_' THEN 'name is reserved'
+                   WHEN env ? s.key THEN 'name is in env too'
+                   ELSE 'must be the name of a secret' END ORDER BY s.key)
+        FROM jsonb_each(secrets) s
+        WHERE s.key !~ '^[A-Za-z_][A-Za-z0-9_]{0,127}$' OR s.key = 'PORT' OR s.key ~ '^A67_' OR env ? s.key
+           OR jsonb_typeof(s.value) <> 'string' OR s.value #>> '{}' !~ '^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$'), '{}');
 END
 $$;
 
@@ -111,7 +136,7 @@ BEGIN
     SELECT faults || coalesce(array_agg(format('/%s: unknown field', left(key, 64))), '{}') INTO faults
     FROM jsonb_object_keys(manifest) key
     WHERE key NOT IN ('name', 'app_type', 'runtime', 'entrypoint', 'package', 'resources', 'replicas', 'env',
-                      'health_check', 'stop_grace');
+                      'secrets', 'on_secret_change', 'health_check', 'stop_grace');
     IF coalesce(manifest ->> 'name', '') !~ '^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$' THEN
         faults := faults || '/name: must be lower-case letters, digits and "-", starting with a letter (63 at most)'::text;
     END IF;
@@ -140,6 +165,14 @@ BEGIN
     IF manifest ? 'env' THEN
         faults := faults || a67_internal._manifest_env_faults(manifest -> 'env');
     END IF;
+    IF manifest ? 'secrets' THEN
+        faults := faults || a67_internal._manifest_secret_faults(manifest -> 'secrets',
+            CASE jsonb_typeof(manifest -> 'env') WHEN 'object' THEN manifest -> 'env' ELSE '{}' END);
+    END IF;
+    IF manifest ? 'on_secret_change'
+       AND coalesce(manifest ->> 'on_secret_change', '') NOT IN ('restart', 'SIGHUP', 'SIGUSR1', 'SIGUSR2', 'none') THEN
+        faults := faults || '/on_secret_change: must be "restart", "SIGHUP", "SIGUSR1", "SIGUSR2" or "none"'::text;
+    END IF;
     RETURN faults || a67_internal._manifest_block_faults(manifest);
 END
 $$;
@@ -152,7 +185,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION a67.manifest_check(jsonb) IS 'Every fault of a manifest as "JSON pointer: what is wrong"; no rows when it is good';
 
--- The manifest with every default filled in and every unit resolved: what a release keeps.
+-- The manifest with every default filled in and every unit resolved: what a release keeps, apart from the values of env.
 CREATE OR REPLACE FUNCTION a67_internal._manifest_normal(manifest jsonb) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
@@ -174,6 +207,9 @@ BEGIN
         'package', manifest ->> 'package',
         'replicas', coalesce((manifest ->> 'replicas')::integer, 1),
         'env', coalesce(manifest -> 'env', '{}'),
+        'secrets', nullif(manifest -> 'secrets', '{}'),
+        'on_secret_change', CASE WHEN nullif(manifest -> 'secrets', '{}') IS NOT NULL
+                                 THEN coalesce(manifest ->> 'on_secret_change', 'restart') END,
         'health_check', CASE WHEN health IS NOT NULL THEN jsonb_build_object(
             'path', health ->> 'path',
             'interval_ms', coalesce(a67_internal._duration_ms(health -> 'interval'), 10000),

@@ -8,16 +8,18 @@ CREATE OR REPLACE FUNCTION a67_internal._place_tries() RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 5';
 
 CREATE OR REPLACE FUNCTION a67_internal._replica_event(replica_id uuid) RETURNS void
-LANGUAGE sql VOLATILE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
-    SELECT a67_internal._event(d.owner_id, 'replica.changed', r.replica_id, jsonb_build_object(
+BEGIN
+    PERFORM a67_internal._event(d.owner_id, 'replica.changed', r.replica_id, jsonb_build_object(
         'deployment', d.name, 'node', n.name, 'state', r.state, 'desired', r.desired_state, 'error', r.error,
         'log_tail', CASE WHEN r.state = 'failed' THEN left(r.log_tail, 2000) END))
     FROM a67_internal.replica r
     JOIN a67_internal.deployment d USING (deployment_id)
     JOIN a67_internal.node n USING (node_id)
-    WHERE r.replica_id = _replica_event.replica_id
+    WHERE r.replica_id = _replica_event.replica_id;
+END
 $$;
 
 -- Gives a replica up: its node is to stop it, the deployment counts it no more.
@@ -71,7 +73,8 @@ BEGIN
                 pid integer, restarts integer, error text, log_tail text))
         UPDATE a67_internal.replica t
         SET state = p.state, port = p.port, pid = p.pid, restarts = coalesce(p.restarts, 0), error = left(p.error, 500),
-            log_tail = left(p.log_tail, 2000), state_at = CASE WHEN t.state <> p.state THEN clock_timestamp() ELSE t.state_at END,
+            observed_generation = coalesce(p.generation, 0), log_tail = left(p.log_tail, 2000),
+            state_at = CASE WHEN t.state <> p.state THEN clock_timestamp() ELSE t.state_at END,
             deadline_at = CASE WHEN p.state <> 'running' THEN t.deadline_at END,
             next_push_at = CASE WHEN t.desired_state = 'stopped' AND p.state IN ('stopped', 'failed') THEN '-infinity'
                                 ELSE t.next_push_at END
@@ -79,8 +82,8 @@ BEGIN
         WHERE t.replica_id = p.id AND t.node_id = here.node_id
           AND (t.desired_state = 'running' AND p.generation = t.generation
                OR t.desired_state = 'stopped' AND p.state IN ('stopping', 'stopped', 'failed'))
-          AND (t.state, t.port, t.pid, t.restarts, t.error) IS DISTINCT FROM
-              (p.state, p.port, p.pid, coalesce(p.restarts, 0), left(p.error, 500))
+          AND (t.state, t.port, t.pid, t.restarts, t.error, t.observed_generation) IS DISTINCT FROM
+              (p.state, p.port, p.pid, coalesce(p.restarts, 0), left(p.error, 500), coalesce(p.generation, 0))
         RETURNING t.replica_id
     LOOP
         any_change := true;
@@ -116,9 +119,11 @@ BEGIN
     UPDATE a67_internal.deployment d
     SET place_failures = 0, next_place_at = '-infinity', avoid_nodes = '{}', seen_generation = d.generation
     WHERE d.seen_generation <> d.generation;
-    -- So does a minute of everything running.
+    -- So does a minute of everything running where it should be.
     UPDATE a67_internal.deployment d SET place_failures = 0, avoid_nodes = '{}'
-    WHERE d.place_failures > 0 AND d.status = 'running' AND d.status_at < _reconciler_give_up.now - interval '1 minute';
+    WHERE d.place_failures > 0 AND d.status = 'running' AND d.status_at < _reconciler_give_up.now - interval '1 minute'
+      AND NOT EXISTS (SELECT FROM a67_internal.replica r JOIN a67_internal.node n USING (node_id)
+                      WHERE r.deployment_id = d.deployment_id AND r.desired_state = 'running' AND n.desired_state <> 'active');
     PERFORM a67_internal._replica_give_up(r.replica_id, _reconciler_give_up.now, 'lost', format('node "%s" %s', n.name, o.status))
     FROM a67_internal.replica r
     JOIN a67_internal.node_observed o USING (node_id)
@@ -142,85 +147,99 @@ BEGIN
 END
 $$;
 
--- Creates missing replicas of one deployment. Returns what was short, NULL when nothing was.
-CREATE OR REPLACE FUNCTION a67_internal._deployment_place(d a67_internal.deployment, missing integer, now timestamptz)
-RETURNS text
+-- Brings the number of wanted replicas of one deployment to its target. Replicas on nodes that are being emptied (leaving) do
+-- not count as live: they are replaced first, and go as others run in their place.
+CREATE OR REPLACE FUNCTION a67_internal._deployment_balance(d a67_internal.deployment, target integer, live bigint, serving bigint,
+    leaving text, now timestamptz) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
 DECLARE
-    need record;
-    c record;
-    p record;
-    placed uuid;
+    shortage text;
 BEGIN
-    SELECT (r.manifest #>> '{resources,memory_bytes}')::bigint AS memory_bytes,
-           (r.manifest #>> '{resources,cpu}')::float8 AS cpu INTO need
-    FROM a67_internal.release r WHERE r.deployment_id = d.deployment_id AND r.number = d.release;
-    SELECT * INTO c FROM a67_internal._candidates(d.owner_id, d.deployment_id, d.avoid_nodes, _deployment_place.now);
-    FOR p IN
-        SELECT * FROM a67_internal._place(c.ids, c.facts, c.regions, c.providers, missing, need.memory_bytes, need.cpu,
-            (random() * 2147483647)::bigint)
-    LOOP
-        IF p.node_id IS NULL THEN
-            RETURN format('insufficient capacity for %s of %s replicas: %s', missing - p.ordinal + 1, d.replicas,
-                          a67_internal._shortage_text(p.shortage, need.memory_bytes, need.cpu));
-        END IF;
-        INSERT INTO a67_internal.replica (deployment_id, release, node_id, memory_bytes, cpu, deadline_at, state_at, created_at)
-        VALUES (d.deployment_id, d.release, p.node_id, need.memory_bytes, need.cpu,
-                _deployment_place.now + current_setting('a67.deploy_timeout')::interval, _deployment_place.now,
-                _deployment_place.now)
-        RETURNING replica_id INTO placed;
-        PERFORM a67_internal._replica_event(placed);
-    END LOOP;
-    RETURN NULL;
+    IF leaving IS NOT NULL THEN
+        PERFORM a67_internal._drain_release(d.deployment_id, greatest(target - serving, 0)::integer, now);
+    END IF;
+    IF live > target THEN
+        -- The surplus: first what does not run, then from the fullest nodes, the youngest first.
+        PERFORM a67_internal._replica_give_up(v.replica_id, _deployment_balance.now, NULL, NULL)
+        FROM (SELECT r.replica_id FROM a67_internal.replica r JOIN a67_internal.node n USING (node_id)
+              WHERE r.deployment_id = d.deployment_id AND r.desired_state = 'running' AND n.desired_state = 'active'
+              ORDER BY (r.state <> 'running') DESC, count(*) OVER (PARTITION BY r.node_id) DESC, r.created_at DESC, r.replica_id
+              LIMIT live - target) v;
+    ELSIF live < target AND d.place_failures < a67_internal._place_tries() AND d.next_place_at <= now THEN
+        shortage := a67_internal._deployment_place(d, (target - live)::integer, now);
+        shortage := CASE WHEN leaving IS NULL THEN shortage ELSE format('cannot empty %s: ', leaving) || shortage END;
+        UPDATE a67_internal.deployment t SET status_reason = shortage
+        WHERE t.deployment_id = d.deployment_id AND t.status_reason IS DISTINCT FROM shortage
+          AND (shortage IS NOT NULL OR t.place_failures = 0);
+    END IF;
 END
 $$;
 
--- Brings the number of wanted replicas of every deployment to its target, within the bounds on tries.
-CREATE OR REPLACE FUNCTION a67_internal._reconciler_balance(now timestamptz) RETURNS void
+-- Every deployment that is not as it should be. Isolated, an error with one is a warning and stops none of the others.
+CREATE OR REPLACE FUNCTION a67_internal._reconciler_balance_all(now timestamptz, isolated boolean) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
 DECLARE
     item record;
-    shortage text;
 BEGIN
     FOR item IN
-        SELECT d AS deployment, d.deployment_id, t.target, coalesce(l.live, 0)::integer AS live, d.place_failures, d.next_place_at
+        SELECT d AS deployment, d.name, t.target, coalesce(l.live, 0) AS live, coalesce(l.serving, 0) AS serving, l.leaving
         FROM a67_internal.deployment d
         CROSS JOIN LATERAL (SELECT CASE WHEN d.desired_state = 'running' THEN d.replicas ELSE 0 END AS target) t
-        LEFT JOIN (SELECT r.deployment_id, count(*) AS live FROM a67_internal.replica r
+        LEFT JOIN (SELECT r.deployment_id, count(*) FILTER (WHERE n.desired_state = 'active') AS live,
+                          count(*) FILTER (WHERE n.desired_state = 'active' AND r.state = 'running') AS serving,
+                          string_agg(DISTINCT format('"%s"', n.name), ', ') FILTER (WHERE n.desired_state <> 'active') AS leaving
+                   FROM a67_internal.replica r JOIN a67_internal.node n USING (node_id)
                    WHERE r.desired_state = 'running' GROUP BY r.deployment_id) l USING (deployment_id)
-        WHERE coalesce(l.live, 0) <> t.target
+        WHERE coalesce(l.live, 0) <> t.target OR l.leaving IS NOT NULL
         ORDER BY d.updated_at
     LOOP
-        IF item.live > item.target THEN
-            -- The surplus: first what does not run, then from the fullest nodes, the youngest first.
-            PERFORM a67_internal._replica_give_up(v.replica_id, _reconciler_balance.now, NULL, NULL)
-            FROM (SELECT r.replica_id FROM a67_internal.replica r
-                  WHERE r.deployment_id = item.deployment_id AND r.desired_state = 'running'
-                  ORDER BY (r.state <> 'running') DESC, count(*) OVER (PARTITION BY r.node_id) DESC, r.created_at DESC, r.replica_id
-                  LIMIT item.live - item.target) v;
-        ELSIF item.place_failures < a67_internal._place_tries() AND item.next_place_at <= _reconciler_balance.now THEN
-            shortage := a67_internal._deployment_place(item.deployment, item.target - item.live, _reconciler_balance.now);
-            UPDATE a67_internal.deployment d SET status_reason = shortage
-            WHERE d.deployment_id = item.deployment_id AND d.status_reason IS DISTINCT FROM shortage
-              AND (shortage IS NOT NULL OR d.place_failures = 0);
+        IF NOT isolated THEN
+            PERFORM a67_internal._deployment_balance(item.deployment, item.target, item.live, item.serving, item.leaving, now);
+            CONTINUE;
         END IF;
+        BEGIN
+            PERFORM a67_internal._deployment_balance(item.deployment, item.target, item.live, item.serving, item.leaving, now);
+        EXCEPTION WHEN OTHERS THEN
+            RAISE WARNING 'could not place deployment "%": %', item.name, SQLERRM;
+        END;
     END LOOP;
 END
 $$;
 
--- The status that follows from the rows of a deployment.
-CREATE OR REPLACE FUNCTION a67_internal._deployment_status(d a67_internal.deployment, running bigint, wanted bigint, total bigint)
+-- The same for all of them, within the bounds on tries. All at once, which is fast; when that fails, one by one.
+CREATE OR REPLACE FUNCTION a67_internal._reconciler_balance(now timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+BEGIN
+    UPDATE a67_internal.deployment d SET status_reason = NULL
+    WHERE d.status = 'running' AND d.status_reason LIKE 'cannot empty %'
+      AND NOT EXISTS (SELECT FROM a67_internal.replica r JOIN a67_internal.node n USING (node_id)
+                      WHERE r.deployment_id = d.deployment_id AND r.desired_state = 'running' AND n.desired_state <> 'active');
+    BEGIN
+        PERFORM a67_internal._reconciler_balance_all(now, false);
+        RETURN;
+    EXCEPTION WHEN OTHERS THEN
+        NULL; -- said below, with the name of the deployment
+    END;
+    PERFORM a67_internal._reconciler_balance_all(now, true);
+END
+$$;
+
+-- The status that follows from the rows of a deployment; renewed are running ones that have the newest secrets.
+CREATE OR REPLACE FUNCTION a67_internal._deployment_status(d a67_internal.deployment, running bigint, renewed bigint, total bigint)
 RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
     SELECT CASE
         WHEN d.desired_state <> 'running' OR d.replicas = 0 THEN CASE WHEN total = 0 THEN 'stopped' ELSE 'stopping' END
-        WHEN running = d.replicas AND wanted = d.replicas THEN 'running'
+        -- Beyond that number are only replicas that wait to be replaced on nodes being emptied.
+        WHEN renewed >= d.replicas THEN 'running'
         WHEN d.place_failures >= a67_internal._place_tries() THEN CASE WHEN running = 0 THEN 'failed' ELSE 'failing' END
         WHEN d.settled_generation = d.generation THEN 'failing'
         WHEN d.settled_generation > 0 THEN 'scaling'
@@ -239,7 +258,9 @@ BEGIN
     FOR item IN
         SELECT d.deployment_id, d.owner_id, d.name, d.status AS old_status, d.generation, d.desired_state, d.place_failures,
                a67_internal._deployment_status(d, count(r) FILTER (WHERE r.state = 'running' AND r.desired_state = 'running'),
-                   count(r) FILTER (WHERE r.desired_state = 'running'), count(r)) AS status,
+                   count(r) FILTER (WHERE r.state = 'running' AND r.desired_state = 'running' AND (d.secrets_version IS NULL
+                       OR r.secrets_version = d.secrets_version AND r.observed_generation = r.generation)),
+                   count(r)) AS status,
                count(r) FILTER (WHERE r.state = 'running' AND r.desired_state = 'running') AS running
         FROM a67_internal.deployment d LEFT JOIN a67_internal.replica r USING (deployment_id)
         GROUP BY d.deployment_id
@@ -272,7 +293,7 @@ BEGIN
 END
 $$;
 
--- The desired state of a replica as its agent is told it (docs/protocol.md).
+-- The desired state of a replica as its agent is told it (docs/protocol.md), but for sealed_env.
 CREATE OR REPLACE FUNCTION a67_internal._replica_desired(r a67_internal.replica) RETURNS jsonb
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
@@ -281,28 +302,52 @@ AS $$
         'generation', r.generation, 'deployment', m.manifest -> 'name', 'release', r.release,
         'app_type', m.manifest -> 'app_type',
         'package', jsonb_build_object('digest', m.package_digest, 'path', '/api/v1/packages/' || m.package_digest),
-        'entrypoint', m.manifest -> 'entrypoint', 'env', m.manifest -> 'env', 'health_check', m.manifest -> 'health_check',
+        'entrypoint', m.manifest -> 'entrypoint', 'env_version', r.secrets_version,
+        'on_secret_change', m.manifest -> 'on_secret_change', 'health_check', m.manifest -> 'health_check',
         'resources', m.manifest -> 'resources', 'stop_grace_ms', m.manifest -> 'stop_grace_ms'))
     FROM a67_internal.release m WHERE m.deployment_id = r.deployment_id AND m.number = r.release
 $$;
 
--- Leases the commands that are due, at most 256, and writes them out.
+-- The body of its command; NULL while its secrets cannot be handed out.
+CREATE OR REPLACE FUNCTION a67_internal._replica_body(r a67_internal.replica) RETURNS text
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+DECLARE
+    desired jsonb := a67_internal._replica_desired(r);
+    sealed text;
+BEGIN
+    IF EXISTS (SELECT FROM a67_internal.release m WHERE m.deployment_id = r.deployment_id AND m.number = r.release
+               AND (m.env_sealed IS NOT NULL OR m.secrets <> '{}')) THEN
+        sealed := a67_internal._env_hand_out(r);
+        RETURN CASE WHEN sealed IS NOT NULL THEN (desired || jsonb_build_object('sealed_env', sealed))::text END;
+    END IF;
+    RETURN desired::text;
+END
+$$;
+
+-- Leases the commands that are due, at most 256, and writes them out. A generation is bound to the versions of the secrets
+-- that were first handed out under it: when they have changed since, the next one begins.
 CREATE OR REPLACE FUNCTION a67_internal._reconciler_commands(now timestamptz)
-RETURNS TABLE (key text, method text, url text, token text, body text, timeout_ms integer)
+RETURNS TABLE (key text, method text, url text, token text, body text, timeout_ms integer, headers text[])
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
     WITH push AS (
         SELECT current_setting('a67.push_timeout')::interval AS timeout, a67_internal._current_key('ed25519') AS signing_key
     ), due AS (
-        SELECT r.replica_id FROM a67_internal.replica r JOIN a67_internal.node_observed o USING (node_id)
+        SELECT r.replica_id, a67_internal._secrets_version(r.deployment_id, r.release) AS secrets_version
+        FROM a67_internal.replica r JOIN a67_internal.node_observed o USING (node_id)
         WHERE (r.pushed_generation <> r.generation OR r.desired_state = 'stopped')
           AND r.next_push_at <= _reconciler_commands.now AND o.status NOT IN ('failed', 'offline', 'removed')
         ORDER BY r.next_push_at LIMIT 256
         FOR UPDATE OF r SKIP LOCKED
     ), leased AS (
         UPDATE a67_internal.replica r
-        SET epoch = r.epoch + 1, next_push_at = _reconciler_commands.now + push.timeout + interval '1 s'
+        SET epoch = r.epoch + 1, next_push_at = _reconciler_commands.now + push.timeout + interval '1 s',
+            secrets_version = due.secrets_version,
+            generation = r.generation + CASE WHEN r.desired_state = 'running' AND r.secrets_version IS NOT NULL
+                                              AND r.secrets_version IS DISTINCT FROM due.secrets_version THEN 1 ELSE 0 END
         FROM due, push WHERE r.replica_id = due.replica_id
         RETURNING r AS row, r.replica_id, r.node_id, r.epoch, r.generation, r.desired_state
     ), command AS (
@@ -310,7 +355,7 @@ AS $$
                CASE l.desired_state WHEN 'running' THEN 'PUT' ELSE 'DELETE' END AS method,
                '/v1/replicas/' || l.replica_id
                    || CASE l.desired_state WHEN 'running' THEN '' ELSE '?generation=' || l.generation END AS path,
-               CASE l.desired_state WHEN 'running' THEN a67_internal._replica_desired(l.row)::text END AS body
+               CASE l.desired_state WHEN 'running' THEN a67_internal._replica_body(l.row) END AS body
         FROM leased l
     ), stray AS (
         UPDATE a67_internal.node_observed o
@@ -328,19 +373,26 @@ AS $$
         FROM stray s, unnest(s.ids) id)
     SELECT e.key, e.method, n.endpoint || e.path,
            a67_internal._command_token(push.signing_key, e.node_id, e.method, e.path, e.body, _reconciler_commands.now),
-           e.body, (extract(epoch FROM push.timeout) * 1000)::integer
+           e.body, (extract(epoch FROM push.timeout) * 1000)::integer, NULL::text[]
     FROM every e JOIN a67_internal.node n USING (node_id), push
+    WHERE e.method = 'DELETE' OR e.body IS NOT NULL
 $$;
 
 CREATE OR REPLACE FUNCTION a67_internal._reconciler_plan(now timestamptz)
-RETURNS TABLE (key text, method text, url text, token text, body text, timeout_ms integer)
+RETURNS TABLE (key text, method text, url text, token text, body text, timeout_ms integer, headers text[])
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
 BEGIN
+    -- No command can be signed and no secret handed out, nor are heartbeats heard: nothing is decided on what is known.
+    IF a67_internal._vault_is_sealed() THEN
+        RETURN;
+    END IF;
+    PERFORM a67_internal._reconciler_secrets(_reconciler_plan.now);
     PERFORM a67_internal._reconciler_give_up(_reconciler_plan.now);
     PERFORM a67_internal._reconciler_balance(_reconciler_plan.now);
     PERFORM a67_internal._reconciler_settle(_reconciler_plan.now);
+    PERFORM a67_internal._drain_settle(_reconciler_plan.now);
     RETURN QUERY SELECT * FROM a67_internal._reconciler_commands(_reconciler_plan.now);
 END
 $$;
@@ -355,12 +407,14 @@ BEGIN
         RETURN format('could not reach the agent: %s', left(coalesce(error, 'no answer'), 200));
     END IF;
     RETURN format('agent answered %s: %s', status, left(coalesce(body::jsonb ->> 'message', ''), 300));
-EXCEPTION WHEN invalid_text_representation THEN
+EXCEPTION WHEN OTHERS THEN
+    -- Malformed, too deep, of characters or numbers that jsonb does not take: it must not spoil the others' answers.
     RETURN format('agent answered %s', status);
 END
 $$;
 
--- One answered command. A refusal (4xx) is final for this replica; anything else is tried again, three times in all.
+-- One answered command. A refusal (4xx) is final for this replica; anything else is tried again: three times in all, but
+-- without an end when the app runs and is to be told something new.
 CREATE OR REPLACE FUNCTION a67_internal._command_record(r a67_internal.replica, now timestamptz, status integer, body text,
     error text) RETURNS void
 LANGUAGE plpgsql VOLATILE
@@ -382,7 +436,8 @@ BEGIN
         SET pushed_generation = t.generation, attempts = 0, next_push_at = _command_record.now + interval '2 s',
             state = CASE WHEN t.desired_state = 'stopped' THEN 'stopping' WHEN t.state = 'pending' THEN 'starting' ELSE t.state END
         WHERE t.replica_id = r.replica_id;
-    ELSIF r.desired_state = 'running' AND (status BETWEEN 400 AND 499 AND status NOT IN (408, 429) OR r.attempts >= 2) THEN
+    ELSIF r.desired_state = 'running' AND (status BETWEEN 400 AND 499 AND status NOT IN (408, 429)
+                                            OR r.attempts >= 2 AND r.state <> 'running') THEN
         PERFORM a67_internal._replica_fail(r.replica_id, now, failure);
     ELSE
         -- 409 to a stop: the node knows a later generation than this database, which was restored; outbid it.

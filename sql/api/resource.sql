@@ -16,16 +16,26 @@ $$;
 CREATE OR REPLACE FUNCTION a67_internal._node_json(n a67.node, deployments jsonb) RETURNS jsonb
 LANGUAGE sql STABLE
 RETURN jsonb_build_object('id', n.node_id, 'name', n.name, 'provider', n.provider, 'region', n.region, 'status', n.status,
-    'status_reason', n.status_reason, 'endpoint', n.endpoint, 'version', n.version, 'registered_at', n.registered_at,
+    'status_reason', n.status_reason, 'desired_state', n.desired_state, 'tier', n.tier, 'services', n.services, 'labels', n.labels,
+    'near_quota', n.near_quota, 'endpoint', n.endpoint, 'version', n.version, 'registered_at', n.registered_at,
     'last_heartbeat_at', n.last_heartbeat_at,
-    'capabilities', jsonb_build_object('cpu_cores', n.cpu_cores, 'memory_bytes', n.memory_bytes, 'disk_bytes', n.disk_bytes),
+    'capabilities', jsonb_build_object('cpu_cores', n.cpu_cores, 'memory_bytes', n.memory_bytes, 'disk_bytes', n.disk_bytes,
+                                       'network_bandwidth_mbps', n.network_bandwidth_mbps,
+                                       'max_concurrent_requests', n.max_concurrent_requests),
+    'reserved', jsonb_build_object('cpu', n.reserved_cpu, 'memory_bytes', n.reserved_memory_bytes, 'disk_bytes', n.reserved_disk_bytes),
     'metrics', jsonb_build_object('cpu_percent', n.cpu_percent, 'memory_percent', n.memory_percent,
-                                  'disk_percent', n.disk_percent, 'load1', n.load1),
+                                  'memory_free_bytes', n.memory_free_bytes, 'disk_percent', n.disk_percent, 'load1', n.load1,
+                                  'active_requests', n.active_requests, 'latency_ms', n.latency_ms),
     'deployments', deployments);
+
+-- A provider as everybody sees it: whether there is a restart hook, not where.
+CREATE OR REPLACE FUNCTION a67_internal._provider_json(p a67.provider) RETURNS jsonb
+LANGUAGE sql STABLE
+RETURN to_jsonb(p) - 'idle_pause' || jsonb_build_object('idle_pause_seconds', extract(epoch FROM p.idle_pause)::float8);
 
 -- Lists are PL/pgSQL because that keeps their plans for the life of a session.
 CREATE OR REPLACE FUNCTION a67.node_list(status text DEFAULT NULL, provider text DEFAULT NULL, region text DEFAULT NULL,
-    "limit" integer DEFAULT 100, "offset" integer DEFAULT 0) RETURNS jsonb
+    service text DEFAULT NULL, "limit" integer DEFAULT 100, "offset" integer DEFAULT 0) RETURNS jsonb
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
@@ -36,33 +46,68 @@ BEGIN
               WHERE (node_list.status IS NULL OR t.status = node_list.status)
                 AND (node_list.provider IS NULL OR t.provider = node_list.provider)
                 AND (node_list.region IS NULL OR t.region = node_list.region)
+                AND (node_list.service IS NULL OR node_list.service = ANY (t.services))
               ORDER BY t.name, t.node_id
               LIMIT a67_internal._page_size("limit") OFFSET greatest("offset", 0)) n,
              LATERAL (SELECT coalesce(jsonb_agg(DISTINCT r.deployment), '[]') AS names FROM a67.replica r
                       WHERE r.node_id = n.node_id AND r.desired_state = 'running') d);
 END
 $$;
-COMMENT ON FUNCTION a67.node_list(text, text, text, integer, integer) IS 'Your nodes, by status, provider or region';
+COMMENT ON FUNCTION a67.node_list(text, text, text, text, integer, integer) IS 'Your nodes, by status, provider, region or service';
 
 CREATE OR REPLACE FUNCTION a67.node_get(node text) RETURNS jsonb
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
 DECLARE
-    found_node jsonb;
+    n a67.node;
 BEGIN
-    SELECT a67_internal._node_json(n, (SELECT coalesce(jsonb_agg(DISTINCT r.deployment), '[]') FROM a67.replica r
-                                       WHERE r.node_id = n.node_id AND r.desired_state = 'running'))
-    INTO found_node FROM a67.node n
-    WHERE n.node_id::text = lower(node_get.node) OR n.name = node_get.node
-    ORDER BY (n.node_id::text = lower(node_get.node)) DESC LIMIT 1;
-    IF found_node IS NULL THEN
+    IF node_get.node ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
+        SELECT * INTO n FROM a67.node t WHERE t.node_id = node_get.node::uuid;
+    END IF;
+    IF n.node_id IS NULL THEN
+        SELECT * INTO n FROM a67.node t WHERE t.name = node_get.node ORDER BY t.node_id LIMIT 1;
+    END IF;
+    IF n.node_id IS NULL THEN
         RAISE EXCEPTION 'node "%" does not exist', node_get.node USING ERRCODE = 'PT404';
     END IF;
-    RETURN found_node;
+    RETURN a67_internal._node_json(n, (SELECT coalesce(jsonb_agg(DISTINCT r.deployment), '[]') FROM a67.replica r
+                                       WHERE r.node_id = n.node_id AND r.desired_state = 'running'))
+        || jsonb_build_object('usage', (
+            SELECT coalesce(jsonb_agg(jsonb_build_object('month', u.month, 'kind', u.kind, 'used', u.used, 'quota', u.quota,
+                                                         'percent', u.percent) ORDER BY u.kind), '[]')
+            FROM a67.node_usage u
+            WHERE u.node_id = n.node_id
+              AND u.month = (SELECT max(m.month) FROM a67_internal.node_usage m WHERE m.node_id = n.node_id)));
 END
 $$;
-COMMENT ON FUNCTION a67.node_get(text) IS 'One node, by name or id';
+COMMENT ON FUNCTION a67.node_get(text) IS 'One node, by name or id, with what it has used this month';
+
+CREATE OR REPLACE FUNCTION a67.join_token_list("limit" integer DEFAULT 100, "offset" integer DEFAULT 0) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+    SELECT coalesce(jsonb_agg(to_jsonb(t) ORDER BY t.created_at DESC, t.join_token_id), '[]')
+    FROM (SELECT j.* FROM a67.join_token j ORDER BY j.created_at DESC, j.join_token_id
+          LIMIT a67_internal._page_size("limit") OFFSET greatest("offset", 0)) t
+$$;
+COMMENT ON FUNCTION a67.join_token_list(integer, integer) IS 'Your join tokens, newest first, without the tokens themselves';
+
+CREATE OR REPLACE FUNCTION a67.provider_list() RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+    SELECT coalesce(jsonb_agg(a67_internal._provider_json(p) ORDER BY p.name), '[]') FROM a67.provider p
+$$;
+COMMENT ON FUNCTION a67.provider_list() IS 'Known providers with the quotas of their free tiers';
+
+CREATE OR REPLACE FUNCTION a67.region_list() RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+    SELECT coalesce(jsonb_agg(to_jsonb(r) ORDER BY r.name), '[]') FROM a67.region r
+$$;
+COMMENT ON FUNCTION a67.region_list() IS 'Regions whose place is known';
 
 CREATE OR REPLACE FUNCTION a67_internal._deployment_json(d a67.deployment, whole boolean) RETURNS jsonb
 LANGUAGE sql STABLE
@@ -111,6 +156,18 @@ END
 $$;
 COMMENT ON FUNCTION a67.deployment_get(text) IS 'One deployment, by name or id, with its replicas, releases and endpoints';
 
+CREATE OR REPLACE FUNCTION a67.secret_list("limit" integer DEFAULT 100, "offset" integer DEFAULT 0) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+    SELECT coalesce(jsonb_agg(jsonb_build_object('name', s.name, 'version', s.version, 'size_bytes', s.size_bytes,
+                'deployments', s.deployments, 'created_at', s.created_at, 'updated_at', s.updated_at)
+                ORDER BY s.name, s.owner_id), '[]')
+    FROM (SELECT t.* FROM a67.secret t ORDER BY t.name, t.owner_id
+          LIMIT a67_internal._page_size("limit") OFFSET greatest("offset", 0)) s
+$$;
+COMMENT ON FUNCTION a67.secret_list(integer, integer) IS 'Your secrets without their values';
+
 CREATE OR REPLACE FUNCTION a67.event_list(since bigint DEFAULT 0, "limit" integer DEFAULT 100) RETURNS jsonb
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
@@ -124,14 +181,62 @@ $$;
 COMMENT ON FUNCTION a67.event_list(bigint, integer) IS
     'Your events behind the one with the id since, in the order in which they became certain (not of their ids)';
 
-CREATE OR REPLACE FUNCTION a67.alert_list(include_resolved boolean DEFAULT false, "limit" integer DEFAULT 100) RETURNS jsonb
+CREATE OR REPLACE FUNCTION a67.alert_list(include_resolved boolean DEFAULT false, severity text DEFAULT NULL,
+    acked boolean DEFAULT NULL, subject_id uuid DEFAULT NULL, "limit" integer DEFAULT 100, "offset" integer DEFAULT 0) RETURNS jsonb
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
-    SELECT coalesce(jsonb_agg(jsonb_build_object('id', a.alert_id, 'severity', a.severity, 'message', a.message, 'count', a.count,
-                'subject_id', a.subject_id, 'raised_at', a.raised_at, 'last_at', a.last_at, 'resolved_at', a.resolved_at)
-                ORDER BY a.raised_at DESC, a.alert_id), '[]')
-    FROM (SELECT t.* FROM a67.alert t WHERE include_resolved OR t.resolved_at IS NULL
-          ORDER BY t.raised_at DESC, t.alert_id LIMIT a67_internal._page_size("limit")) a
+    SELECT coalesce(jsonb_agg(a67_internal._alert_json(a.found) ORDER BY a.raised_at DESC, a.alert_id), '[]')
+    FROM (SELECT t AS found, t.raised_at, t.alert_id FROM a67_internal.alert t
+          WHERE (alert_list.include_resolved OR t.resolved_at IS NULL)
+            AND (alert_list.severity IS NULL OR t.severity = alert_list.severity)
+            AND (alert_list.acked IS NULL OR (t.acked_at IS NOT NULL) = alert_list.acked)
+            AND (alert_list.subject_id IS NULL OR t.subject_id = alert_list.subject_id)
+          ORDER BY t.raised_at DESC, t.alert_id LIMIT a67_internal._page_size("limit") OFFSET greatest("offset", 0)) a
 $$;
-COMMENT ON FUNCTION a67.alert_list(boolean, integer) IS 'Your open alerts, newest first; resolved ones too when asked for';
+COMMENT ON FUNCTION a67.alert_list(boolean, text, boolean, uuid, integer, integer) IS
+    'Your open alerts, newest first; resolved ones too when asked for';
+
+CREATE OR REPLACE FUNCTION a67_internal._outbox_json(o a67.outbox) RETURNS jsonb
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+    SELECT jsonb_build_object('id', o.outbox_id, 'channel', o.channel, 'kind', o.kind, 'state', o.state, 'attempts', o.attempts,
+        'next_attempt_at', o.next_attempt_at, 'last_error', o.last_error, 'created_at', o.created_at, 'done_at', o.done_at,
+        'alert_id', o.alert_id, 'subject_id', o.subject_id, 'payload', o.payload)
+$$;
+
+CREATE OR REPLACE FUNCTION a67.outbox_list(state text DEFAULT NULL, channel text DEFAULT NULL, "limit" integer DEFAULT 100,
+    "offset" integer DEFAULT 0) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    wanted uuid := CASE WHEN outbox_list.channel IS NOT NULL THEN (a67.channel_get(outbox_list.channel) ->> 'id')::uuid END;
+BEGIN
+    RETURN (SELECT coalesce(jsonb_agg(a67_internal._outbox_json(o.found) ORDER BY o.created_at DESC, o.outbox_id), '[]')
+            FROM (SELECT t AS found, t.created_at, t.outbox_id FROM a67.outbox t
+                  WHERE (outbox_list.state IS NULL OR t.state = outbox_list.state) AND (wanted IS NULL OR t.channel_id = wanted)
+                  ORDER BY t.created_at DESC, t.outbox_id
+                  LIMIT a67_internal._page_size("limit") OFFSET greatest("offset", 0)) o);
+END
+$$;
+COMMENT ON FUNCTION a67.outbox_list(text, text, integer, integer) IS
+    'Messages to your channels and hooks, newest first; of one state (pending, sent, dead) or one channel when asked for';
+
+CREATE OR REPLACE FUNCTION a67.outbox_get(message uuid) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+DECLARE
+    found_message jsonb;
+BEGIN
+    SELECT a67_internal._outbox_json(o) INTO found_message FROM a67.outbox o WHERE o.outbox_id = outbox_get.message;
+    IF found_message IS NULL THEN
+        RAISE EXCEPTION 'message "%" does not exist', outbox_get.message USING ERRCODE = 'PT404';
+    END IF;
+    RETURN found_message;
+END
+$$;
+COMMENT ON FUNCTION a67.outbox_get(uuid) IS 'One message to a channel or hook';

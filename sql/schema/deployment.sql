@@ -33,6 +33,7 @@ CREATE TABLE a67_internal.deployment (
     place_failures integer NOT NULL DEFAULT 0,
     next_place_at timestamptz NOT NULL DEFAULT '-infinity',
     avoid_nodes uuid[] NOT NULL DEFAULT '{}',
+    secrets_version text,
     CONSTRAINT deployment_owner_name_key UNIQUE (owner_id, name),
     CONSTRAINT deployment_replicas_check CHECK (replicas BETWEEN 0 AND 1000),
     CONSTRAINT deployment_desired_state_check CHECK (desired_state IN ('running', 'stopped', 'removed')),
@@ -45,16 +46,26 @@ COMMENT ON COLUMN a67_internal.deployment.settled_generation IS 'The last genera
 COMMENT ON COLUMN a67_internal.deployment.seen_generation IS 'The generation for which failures are being counted';
 COMMENT ON COLUMN a67_internal.deployment.place_failures IS 'Replicas that failed since the last success; bounds the tries';
 COMMENT ON COLUMN a67_internal.deployment.avoid_nodes IS 'Nodes on which a replica failed lately; chosen last';
+COMMENT ON COLUMN a67_internal.deployment.secrets_version IS
+    'Which versions of the secrets it names were there when the reconciler looked last; NULL when it names none';
 
 CREATE TABLE a67_internal.release (
     deployment_id uuid NOT NULL REFERENCES a67_internal.deployment ON DELETE CASCADE,
     number integer NOT NULL,
     manifest jsonb NOT NULL,
     package_digest text NOT NULL,
+    env_sealed bytea,
+    secrets text[] NOT NULL DEFAULT '{}',
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (deployment_id, number)
 );
 COMMENT ON TABLE a67_internal.release IS 'Checked and normalised manifests of a deployment, numbered from 1';
+COMMENT ON COLUMN a67_internal.release.manifest IS 'With the names of env variables, their values null';
+COMMENT ON COLUMN a67_internal.release.env_sealed IS
+    'The env object with its values, sealed with the label release.env_sealed:DEPLOYMENT_ID/NUMBER; NULL when it is empty';
+COMMENT ON COLUMN a67_internal.release.secrets IS 'Names of the secrets in the manifest';
+CREATE INDEX release_env_sealed_idx ON a67_internal.release (substring(env_sealed FROM 2 FOR 8));
+CREATE INDEX release_secrets_idx ON a67_internal.release (deployment_id, number) WHERE secrets <> '{}';
 
 CREATE TABLE a67_internal.replica (
     replica_id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -62,7 +73,8 @@ CREATE TABLE a67_internal.replica (
     release integer NOT NULL,
     node_id uuid NOT NULL REFERENCES a67_internal.node,
     memory_bytes bigint NOT NULL,
-    cpu real NOT NULL,
+    cpu float8 NOT NULL,
+    disk_bytes bigint NOT NULL DEFAULT 0,
     desired_state text NOT NULL DEFAULT 'running',
     generation bigint NOT NULL DEFAULT 1,
     epoch bigint NOT NULL DEFAULT 0,
@@ -78,6 +90,8 @@ CREATE TABLE a67_internal.replica (
     pushed_generation bigint NOT NULL DEFAULT 0,
     attempts integer NOT NULL DEFAULT 0,
     next_push_at timestamptz NOT NULL DEFAULT '-infinity',
+    secrets_version text,
+    observed_generation bigint NOT NULL DEFAULT 0,
     FOREIGN KEY (deployment_id, release) REFERENCES a67_internal.release,
     CONSTRAINT replica_desired_state_check CHECK (desired_state IN ('running', 'stopped')),
     CONSTRAINT replica_state_check CHECK (state IN ('pending', 'fetching', 'starting', 'running', 'unhealthy', 'failed',
@@ -88,6 +102,9 @@ COMMENT ON COLUMN a67_internal.replica.generation IS 'Of the desired state as th
 COMMENT ON COLUMN a67_internal.replica.epoch IS 'Grows with every command handed out; an answer to an older one is dropped';
 COMMENT ON COLUMN a67_internal.replica.deadline_at IS 'Must have run once by then; NULL afterwards';
 COMMENT ON COLUMN a67_internal.replica.next_push_at IS 'Not sent again before; also the lease of a command under way';
+COMMENT ON COLUMN a67_internal.replica.secrets_version IS
+    'Which versions of its secrets were handed out under this generation: others need a new generation';
+COMMENT ON COLUMN a67_internal.replica.observed_generation IS 'The generation of which the node has reported the state';
 CREATE INDEX replica_deployment_id_idx ON a67_internal.replica (deployment_id, release);
 CREATE INDEX replica_node_id_idx ON a67_internal.replica (node_id);
 CREATE INDEX replica_push_idx ON a67_internal.replica (next_push_at)
@@ -115,7 +132,8 @@ CREATE POLICY replica_own ON a67_internal.replica FOR SELECT TO a67_user
     USING (EXISTS (SELECT FROM a67_internal.deployment d WHERE d.deployment_id = replica.deployment_id
                    AND d.owner_id = (SELECT a67_internal._claims_user_id())));
 CREATE POLICY replica_admin ON a67_internal.replica FOR SELECT TO a67_admin USING (true);
-GRANT SELECT ON a67_internal.package, a67_internal.deployment, a67_internal.release, a67_internal.replica
+GRANT SELECT ON a67_internal.package, a67_internal.deployment, a67_internal.replica TO a67_user, a67_admin;
+GRANT SELECT (deployment_id, number, manifest, package_digest, secrets, created_at) ON a67_internal.release
     TO a67_user, a67_admin;
 
 SELECT pg_catalog.pg_extension_config_dump('a67_internal.package', '');

@@ -24,12 +24,24 @@ CREATE TABLE a67_internal.alert (
     count integer NOT NULL DEFAULT 1,
     raised_at timestamptz NOT NULL DEFAULT now(),
     last_at timestamptz NOT NULL DEFAULT now(),
+    notified_at timestamptz NOT NULL DEFAULT now(),
+    acked_at timestamptz,
+    acked_by uuid REFERENCES a67_internal."user",
     resolved_at timestamptz,
-    CONSTRAINT alert_severity_check CHECK (severity IN ('info', 'warning', 'critical'))
+    resolved_by uuid REFERENCES a67_internal."user",
+    CONSTRAINT alert_severity_check CHECK (severity IN ('info', 'warning', 'critical')),
+    CONSTRAINT alert_acked_check CHECK ((acked_at IS NULL) = (acked_by IS NULL)),
+    CONSTRAINT alert_resolved_check CHECK (resolved_by IS NULL OR resolved_at IS NOT NULL)
 );
 COMMENT ON TABLE a67_internal.alert IS 'Conditions that need a person; one open row per dedup_key';
+COMMENT ON COLUMN a67_internal.alert.notified_at IS 'When channels were last told of it';
+COMMENT ON COLUMN a67_internal.alert.acked_by IS 'Who said that he has seen it';
+COMMENT ON COLUMN a67_internal.alert.resolved_by IS 'Who resolved it; NULL: the condition passed by itself';
 CREATE UNIQUE INDEX alert_open_key ON a67_internal.alert (dedup_key) WHERE resolved_at IS NULL;
 CREATE INDEX alert_owner_id_idx ON a67_internal.alert (owner_id, raised_at);
+CREATE INDEX alert_resolved_at_idx ON a67_internal.alert (resolved_at) WHERE resolved_at IS NOT NULL;
+CREATE INDEX alert_reminder_idx ON a67_internal.alert (notified_at)
+    WHERE resolved_at IS NULL AND acked_at IS NULL AND severity = 'critical';
 
 ALTER TABLE a67_internal.event ENABLE ROW LEVEL SECURITY;
 ALTER TABLE a67_internal.event FORCE ROW LEVEL SECURITY;

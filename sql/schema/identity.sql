@@ -19,13 +19,18 @@ CREATE TABLE a67_internal.signing_key (
     kid text PRIMARY KEY,
     kind text NOT NULL,
     public_key bytea,
-    sealed bytea NOT NULL,
+    sealed bytea,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     retired_at timestamptz,
+    handover text,
     CONSTRAINT signing_key_kind_check CHECK (kind IN ('hs256', 'ed25519')),
-    CONSTRAINT signing_key_public_key_check CHECK ((kind = 'ed25519') = (public_key IS NOT NULL))
+    CONSTRAINT signing_key_public_key_check CHECK ((kind = 'ed25519') = (public_key IS NOT NULL)),
+    CONSTRAINT signing_key_sealed_check CHECK (sealed IS NOT NULL OR retired_at IS NOT NULL)
 );
-COMMENT ON TABLE a67_internal.signing_key IS 'Keys for tokens; the secret half is sealed under the master key';
+COMMENT ON TABLE a67_internal.signing_key IS 'Keys for tokens; the secret half is sealed, and erased when the key is retired';
+COMMENT ON COLUMN a67_internal.signing_key.retired_at IS
+    'HS256: accepted until then, another key signs. Ed25519: signs until then, agents know the next one';
+COMMENT ON COLUMN a67_internal.signing_key.handover IS 'A token signed by this Ed25519 key that names the public half of the next one';
 
 ALTER TABLE a67_internal."user" ENABLE ROW LEVEL SECURITY;
 ALTER TABLE a67_internal."user" FORCE ROW LEVEL SECURITY;

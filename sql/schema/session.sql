@@ -10,6 +10,8 @@ CREATE TABLE a67_internal.credential (
     totp_last_step bigint NOT NULL DEFAULT 0,
     changed_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX credential_totp_key_idx ON a67_internal.credential (substring(totp_sealed FROM 2 FOR 8))
+    WHERE totp_sealed IS NOT NULL;
 COMMENT ON TABLE a67_internal.credential IS 'Password (Argon2id) and one-time-password seed (sealed) of a user; readable by nobody but the owner';
 COMMENT ON COLUMN a67_internal.credential.failures IS 'Wrong passwords or codes since the last success';
 COMMENT ON COLUMN a67_internal.credential.totp_last_step IS 'The time step of the last accepted code: none is accepted twice';

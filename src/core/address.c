@@ -169,6 +169,61 @@ a67_networks_contain(const A67Networks *networks, const A67Ip *ip)
 	return false;
 }
 
+/* ---- public ---- */
+
+/* IANA's special-purpose registries: what is not globally reachable, plus multicast. */
+static const A67Network special_v4[] = {
+	{{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0}}, 96 + 8},
+	{{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10}}, 96 + 8},
+	{{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 100, 64}}, 96 + 10},
+	{{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127}}, 96 + 8},
+	{{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 169, 254}}, 96 + 16},
+	{{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 172, 16}}, 96 + 12},
+	{{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 0}}, 96 + 24},
+	{{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2}}, 96 + 24},
+	{{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 88, 99}}, 96 + 24},
+	{{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 168}}, 96 + 16},
+	{{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 198, 18}}, 96 + 15},
+	{{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 198, 51, 100}}, 96 + 24},
+	{{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 203, 0, 113}}, 96 + 24},
+	{{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 224}}, 96 + 4},
+	{{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 240}}, 96 + 4},
+};
+
+/* Within 2000::/3, outside of which nothing is global: Teredo and the like, documentation, 6to4. */
+static const A67Network special_v6[] = {
+	{{{0x20, 0x01}}, 23},
+	{{{0x20, 0x01, 0x0d, 0xb8}}, 32},
+	{{{0x20, 0x02}}, 16},
+	{{{0x3f, 0xff}}, 20},
+};
+
+static bool
+is_within(const A67Network *networks, size_t count, const A67Ip *ip)
+{
+	for (size_t i = 0; i < count; i++)
+	{
+		if (same_bits(&networks[i].ip, ip, networks[i].bits))
+			return true;
+	}
+	return false;
+}
+
+bool
+a67_ip_is_public(const A67Ip *ip)
+{
+	static const A67Network global_v6 = {{{0x20}}, 3};
+	static const A67Network nat64 = {{{0, 0x64, 0xff, 0x9b}}, 96};
+	A67Ip v4 = *ip;
+
+	if (same_bits(&nat64.ip, ip, nat64.bits))
+		v4 = a67_ip_of_v4(ip->bytes + sizeof(v4_prefix));
+	if (is_v4(&v4))
+		return !is_within(special_v4, sizeof(special_v4) / sizeof(special_v4[0]), &v4);
+	return same_bits(&global_v6.ip, ip, global_v6.bits) &&
+		   !is_within(special_v6, sizeof(special_v6) / sizeof(special_v6[0]), ip);
+}
+
 /* ---- forwarded ---- */
 
 /* Reads a hop: an address, perhaps in brackets, perhaps with a port. */

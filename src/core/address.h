@@ -2,8 +2,9 @@
  * address.h - IP addresses and networks as values, and whose word about a client's address counts.
  *
  * An address is 16 bytes of IPv6; IPv4 is ::ffff:a.b.c.d, so that the two kinds compare and hash
- * alike. Knows no socket and no name service. Used by the settings (a67.trusted_proxies) and by the
- * listener, which limits, records and logs clients by address.
+ * alike. Knows no socket and no name service. Used by the settings (a67.trusted_proxies), by the
+ * listener, which limits, records and logs clients by address, and by the HTTP client, which guards what
+ * is reached.
  */
 #ifndef A67_ADDRESS_H
 #define A67_ADDRESS_H
@@ -46,6 +47,12 @@ void a67_ip_text(const A67Ip *ip, char text[A67_IP_TEXT_SIZE]);
 
 /* 127.0.0.0/8 or ::1. */
 bool a67_ip_is_loopback(const A67Ip *ip);
+
+/*
+ * Whether the address is reachable all over the Internet: none that IANA lists as loopback, private,
+ * link-local, shared, reserved, documentation or multicast. An IPv4 address behind NAT64 counts as itself.
+ */
+bool a67_ip_is_public(const A67Ip *ip);
 
 /* What one customer of a network usually has: the IPv4 address itself, or the /64 of IPv6. */
 A67Ip a67_ip_site(const A67Ip *ip);

@@ -8,11 +8,21 @@
  */
 #include "nodefsm.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
-#define BUSY_ABOVE_PERCENT	90.0
-#define DEGRADED_ABOVE_RATE 0.05
+/* A node that is busy stays so until both figures are clearly below what made it busy. */
+#define BUSY_ABOVE_PERCENT		 90.0
+#define STILL_BUSY_ABOVE_PERCENT 80.0
+#define DEGRADED_ABOVE_RATE		 0.05
+#define REQUESTS_TO_TELL		 100.0
+
+#define FLAPS_HALF_LIFE_S		 600.0
+#define FLAPS_TRACE				 1e-6 /* less is nothing; tables keep flaps in 32 bits */
+#define FLAPS_TOLERATED			 3.0
+#define GOODS_PER_FLAP			 2.0
+#define RECOVER_AFTER_MAX		 10
 
 static const char *const status_names[A67_NODE_STATUS_COUNT] = {
 	"initializing", "ready",   "busy",		  "degraded", "suspect",
@@ -52,20 +62,20 @@ static const A67NodeCell table[A67_NODE_STATUS_COUNT][A67_NODE_SIGN_COUNT] = {
 		[A67_SIGN_SILENT] = DOUBT(SUSPECT),
 		[A67_SIGN_PROBE_OK] = GO(DEGRADED),
 		[A67_SIGN_PROBE_FAILED] = FAIL(FAILED),
-		[A67_SIGN_PROBE_INVALID] = DOUBT(SUSPECT),
+		[A67_SIGN_PROBE_INVALID] = GO(DEGRADED),
 		[A67_SIGN_GOODBYE] = GO(OFFLINE),
 		[A67_SIGN_MAINTENANCE] = GO(MAINTENANCE),
 		[A67_SIGN_ACTIVATE] = STAY,
 		[A67_SIGN_REMOVE] = GO(REMOVED),
 	},
 	[A67_NODE_BUSY] = {
-		[A67_SIGN_BEAT] = GO(READY),
+		[A67_SIGN_BEAT] = GOOD(READY),
 		[A67_SIGN_BEAT_BUSY] = GO(BUSY),
 		[A67_SIGN_BEAT_DEGRADED] = GO(DEGRADED),
 		[A67_SIGN_SILENT] = DOUBT(SUSPECT),
 		[A67_SIGN_PROBE_OK] = GO(DEGRADED),
 		[A67_SIGN_PROBE_FAILED] = FAIL(FAILED),
-		[A67_SIGN_PROBE_INVALID] = DOUBT(SUSPECT),
+		[A67_SIGN_PROBE_INVALID] = GO(DEGRADED),
 		[A67_SIGN_GOODBYE] = GO(OFFLINE),
 		[A67_SIGN_MAINTENANCE] = GO(MAINTENANCE),
 		[A67_SIGN_ACTIVATE] = STAY,
@@ -78,7 +88,7 @@ static const A67NodeCell table[A67_NODE_STATUS_COUNT][A67_NODE_SIGN_COUNT] = {
 		[A67_SIGN_SILENT] = DOUBT(SUSPECT),
 		[A67_SIGN_PROBE_OK] = GO(DEGRADED),
 		[A67_SIGN_PROBE_FAILED] = FAIL(FAILED),
-		[A67_SIGN_PROBE_INVALID] = DOUBT(SUSPECT),
+		[A67_SIGN_PROBE_INVALID] = GO(DEGRADED),
 		[A67_SIGN_GOODBYE] = GO(OFFLINE),
 		[A67_SIGN_MAINTENANCE] = GO(MAINTENANCE),
 		[A67_SIGN_ACTIVATE] = STAY,
@@ -91,7 +101,7 @@ static const A67NodeCell table[A67_NODE_STATUS_COUNT][A67_NODE_SIGN_COUNT] = {
 		[A67_SIGN_SILENT] = DOUBT(SUSPECT),
 		[A67_SIGN_PROBE_OK] = GO(DEGRADED),
 		[A67_SIGN_PROBE_FAILED] = FAIL(FAILED),
-		[A67_SIGN_PROBE_INVALID] = DOUBT(SUSPECT),
+		[A67_SIGN_PROBE_INVALID] = GO(DEGRADED),
 		[A67_SIGN_GOODBYE] = GO(OFFLINE),
 		[A67_SIGN_MAINTENANCE] = GO(MAINTENANCE),
 		[A67_SIGN_ACTIVATE] = STAY,
@@ -172,13 +182,16 @@ fresh(A67NodeStatus status)
 	return health;
 }
 
-/* A failed node stays failed whatever the count; any other goes by way of suspect. */
+/*
+ * A failed node stays failed whatever the count; any other goes by way of suspect, and no further
+ * while verdicts are held back.
+ */
 static A67NodeHealth
 count_failure(A67NodeHealth health, A67NodeStatus at_limit, const A67NodeLimits *limits)
 {
 	health.failures = one_more(health.failures);
 	health.goods = 0;
-	if (health.failures >= at_least_one(limits->fail_after))
+	if (!limits->hold && health.failures >= at_least_one(limits->fail_after))
 		health.status = at_limit;
 	else if (health.status != at_limit && health.failures >= at_least_one(limits->suspect_after))
 		health.status = A67_NODE_SUSPECT;
@@ -233,14 +246,72 @@ a67_nodefsm_cell(A67NodeStatus status, A67NodeSign sign)
 }
 
 A67NodeSign
-a67_nodefsm_beat_sign(double cpu_percent, double memory_percent, double error_rate)
+a67_nodefsm_beat_sign(A67NodeStatus status, double cpu_percent, double memory_percent,
+					  double error_rate)
 {
+	double busy_above = status == A67_NODE_BUSY ? STILL_BUSY_ABOVE_PERCENT : BUSY_ABOVE_PERCENT;
+
 	/* Written so that NaN fails the comparison and counts as above. */
 	if (!(error_rate <= DEGRADED_ABOVE_RATE))
 		return A67_SIGN_BEAT_DEGRADED;
-	if (!(cpu_percent <= BUSY_ABOVE_PERCENT) || !(memory_percent <= BUSY_ABOVE_PERCENT))
+	if (!(cpu_percent <= busy_above) || !(memory_percent <= busy_above))
 		return A67_SIGN_BEAT_BUSY;
 	return A67_SIGN_BEAT;
+}
+
+double
+a67_node_error_rate(double requests, double failures)
+{
+	return requests >= REQUESTS_TO_TELL ? fmin(fmax(failures / requests, 0.0), 1.0) : 0.0;
+}
+
+/* How bad a status is that nobody commanded: good ones in order, then all that is not good. */
+static int
+badness(A67NodeStatus status)
+{
+	switch (status)
+	{
+		case A67_NODE_READY:
+			return 0;
+		case A67_NODE_BUSY:
+			return 1;
+		case A67_NODE_DEGRADED:
+		case A67_NODE_SUSPECT:
+		case A67_NODE_FAILED:
+			return 2;
+		default:
+			return -1;
+	}
+}
+
+bool
+a67_node_fell(A67NodeHealth before, A67NodeHealth after)
+{
+	static const A67NodeLimits defaults = A67_NODE_LIMITS_DEFAULT;
+
+	if (badness(before.status) < 0 || badness(after.status) < badness(before.status))
+		return false;
+	return badness(after.status) > badness(before.status) ||
+		   (before.goods >= defaults.recover_after && after.goods == 0);
+}
+
+double
+a67_node_flaps_fade(double flaps, double elapsed_s)
+{
+	double left = flaps * exp2(-fmax(elapsed_s, 0.0) / FLAPS_HALF_LIFE_S);
+
+	return left > FLAPS_TRACE ? left : 0.0;
+}
+
+uint32_t
+a67_node_recover_after(double flaps)
+{
+	static const A67NodeLimits defaults = A67_NODE_LIMITS_DEFAULT;
+	double more = GOODS_PER_FLAP * ceil(flaps - FLAPS_TOLERATED);
+
+	if (!(more > 0.0))
+		return defaults.recover_after;
+	return (uint32_t) fmin(defaults.recover_after + more, RECOVER_AFTER_MAX);
 }
 
 bool

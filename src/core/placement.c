@@ -1,330 +1,285 @@
 /*
  * placement.c - choosing nodes for new replicas; see placement.h for the rules.
  *
- * Preparation, once per call: the candidates are scored and ranked (best first, equal scores by
- * id), and their regions and providers numbered densely so that replicas in each can be counted
- * in arrays. Then, per replica, one pass finds the least crowded class of candidates that have
- * room and the first few of it by rank. Memory: one plan per call, freed before it returns.
+ * Here: one replica in one pass, and the report of what is short. A pass reads one cache line a
+ * node, or its bound alone; ids, regions and labels are read where they matter only. More than one replica, or replicas
+ * that are there already, is spread.c.
  */
 #include "placement.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "pace.h"
+#include "place_rank.h"
 
-#define CHOICE_WIDTH  3
+#define HOPELESS_BLOCK 16
 
-/* Sums of cores such as 0.1 + 0.2 must not fail to fit by a rounding error. */
-#define CPU_TOLERANCE 1e-9
+_Static_assert(sizeof(A67Candidate) == 64, "a candidate is one cache line");
+_Static_assert(offsetof(A67Candidate, free_memory_bytes) == sizeof(uint64_t),
+			   "owner, services and flags are read as one number");
 
-/* One candidate, in order of rank. */
-typedef struct Ranked
+/* The best few of the best tier so far, and how many that tier has. */
+typedef struct Best
 {
-	A67Candidate *candidate;
-	double score;
-	uint32_t region; /* dense numbers: indexes into the counts below */
-	uint32_t provider;
-} Ranked;
+	const A67Candidates *candidates;
+	const A67PlaceRequest *request;
+	uint8_t tier;
+	uint32_t count; /* nodes of the tier, as far as it matters */
+	uint32_t kept;
+	float bar; /* the score that it takes to be one of them; below 0 while anything will do */
+	uint32_t index[A67_CHOICE_WIDTH];
+	A67Rank rank[A67_CHOICE_WIDTH];
+} Best;
 
-/* An interned number and where in the ranking it stands: for numbering densely by sorting. */
-typedef struct Label
-{
-	int32_t value;
-	uint32_t rank;
-} Label;
-
-typedef struct Plan
-{
-	Ranked *ranked;
-	size_t n;
-	uint64_t *region_replicas; /* by dense number: replicas of the deployment there */
-	uint64_t *provider_replicas;
-} Plan;
-
-/* How crowded a candidate is, most important first; lower is better. */
-typedef struct Crowding
-{
-	bool degraded;
-	uint32_t on_node;
-	uint64_t in_region;
-	uint64_t at_provider;
-} Crowding;
-
-/* The least crowded candidates seen so far: how many, and the best-ranked few. */
-typedef struct Choice
-{
-	Crowding crowding;
-	size_t count;
-	Ranked *best[CHOICE_WIDTH];
-} Choice;
-
-static int
-compare_ranked(const void *a, const void *b)
-{
-	const Ranked *left = a;
-	const Ranked *right = b;
-
-	if (left->score != right->score)
-		return left->score > right->score ? -1 : 1;
-	return memcmp(left->candidate->id, right->candidate->id, sizeof(left->candidate->id));
-}
-
-static int
-compare_labels(const void *a, const void *b)
-{
-	const Label *left = a;
-	const Label *right = b;
-
-	return (left->value > right->value) - (left->value < right->value);
-}
-
-static int
-compare_crowding(const Crowding *a, const Crowding *b)
-{
-	if (a->degraded != b->degraded)
-		return a->degraded ? 1 : -1;
-	if (a->on_node != b->on_node)
-		return a->on_node < b->on_node ? -1 : 1;
-	if (a->in_region != b->in_region)
-		return a->in_region < b->in_region ? -1 : 1;
-	return (a->at_provider > b->at_provider) - (a->at_provider < b->at_provider);
-}
-
-/* Numbers regions and providers from 0 and counts the replicas already in each. */
-static void
-number_places(Plan *plan, Label *labels)
-{
-	uint32_t number = 0;
-	size_t i;
-
-	for (i = 0; i < plan->n; i++)
-	{
-		labels[i].value = plan->ranked[i].candidate->region;
-		labels[i].rank = (uint32_t) i;
-	}
-	qsort(labels, plan->n, sizeof(*labels), compare_labels);
-	for (i = 0; i < plan->n; i++)
-	{
-		Ranked *ranked = &plan->ranked[labels[i].rank];
-
-		if (i > 0 && labels[i].value != labels[i - 1].value)
-			number++;
-		ranked->region = number;
-		plan->region_replicas[number] += ranked->candidate->replicas_of_same;
-	}
-
-	number = 0;
-	for (i = 0; i < plan->n; i++)
-		labels[i].value = plan->ranked[labels[i].rank].candidate->provider;
-	qsort(labels, plan->n, sizeof(*labels), compare_labels);
-	for (i = 0; i < plan->n; i++)
-	{
-		Ranked *ranked = &plan->ranked[labels[i].rank];
-
-		if (i > 0 && labels[i].value != labels[i - 1].value)
-			number++;
-		ranked->provider = number;
-		plan->provider_replicas[number] += ranked->candidate->replicas_of_same;
-	}
-}
-
-static void
-plan_free(Plan *plan)
-{
-	free(plan->ranked);
-	free(plan->region_replicas);
-	free(plan->provider_replicas);
-}
-
-/* Scores, ranks and counts; false when there is no memory. */
+/* Whether the node belongs before the one that is at that place. */
 static bool
-plan_init(Plan *plan, A67Candidate *candidates, size_t n, const A67ScoreWeights *weights)
+better(const Best *best, const A67Rank *rank, uint32_t index, uint32_t place)
 {
-	Label *labels = malloc(n * sizeof(*labels));
-	bool ready;
+	const A67PlaceRequest *request = best->request;
+	const A67Rank *other = &best->rank[place];
+	uint32_t there = best->index[place];
 
-	plan->n = n;
-	plan->ranked = malloc(n * sizeof(*plan->ranked));
-	plan->region_replicas = calloc(n, sizeof(*plan->region_replicas));
-	plan->provider_replicas = calloc(n, sizeof(*plan->provider_replicas));
-	ready = labels != NULL && plan->ranked != NULL && plan->region_replicas != NULL &&
-			plan->provider_replicas != NULL;
-	if (ready)
+	if (request->strategy == A67_STRATEGY_ROUND_ROBIN)
+		return a67_place_wait(request, index) < a67_place_wait(request, there);
+	if (rank->score != other->score)
+		return rank->score > other->score;
+	if (rank->second != other->second)
+		return rank->second > other->second;
+	return a67_place_chance(a67_traits(best->candidates, index), request->seed) <
+		   a67_place_chance(a67_traits(best->candidates, there), request->seed);
+}
+
+/* Puts a node of the best tier among the best few, if it belongs there. */
+static void
+keep(Best *best, uint32_t index, uint8_t penalties)
+{
+	A67Rank rank = {.tier = best->tier, .penalties = penalties};
+	uint32_t place = best->kept;
+
+	rank.score = a67_place_score(best->candidates, best->request, index);
+	if (best->kept == A67_CHOICE_WIDTH && rank.score < best->bar)
+		return;
+	rank.second = a67_place_second(best->candidates, best->request, index);
+	if (best->kept == A67_CHOICE_WIDTH)
 	{
-		size_t i;
-
-		for (i = 0; i < n; i++)
-		{
-			plan->ranked[i].candidate = &candidates[i];
-			plan->ranked[i].score = a67_score(&candidates[i], weights, NULL);
-		}
-		qsort(plan->ranked, n, sizeof(*plan->ranked), compare_ranked);
-		number_places(plan, labels);
+		place = A67_CHOICE_WIDTH - 1;
+		if (!better(best, &rank, index, place))
+			return;
 	}
 	else
-		plan_free(plan);
-	free(labels);
-	return ready;
-}
-
-static bool
-has_memory(const A67Candidate *candidate, const A67PlaceRequest *request)
-{
-	return candidate->free_memory_bytes >= request->memory_bytes;
-}
-
-static bool
-has_cpu(const A67Candidate *candidate, const A67PlaceRequest *request)
-{
-	return candidate->free_cpu + CPU_TOLERANCE >= request->cpu;
-}
-
-static Crowding
-crowding_of(const Plan *plan, const Ranked *ranked)
-{
-	Crowding crowding;
-
-	crowding.degraded = ranked->candidate->degraded;
-	crowding.on_node = ranked->candidate->replicas_of_same;
-	crowding.in_region = plan->region_replicas[ranked->region];
-	crowding.at_provider = plan->provider_replicas[ranked->provider];
-	return crowding;
-}
-
-/* One pass in order of rank over the candidates that have room. */
-static Choice
-find_least_crowded(const Plan *plan, const A67PlaceRequest *request)
-{
-	Choice choice = {.count = 0};
-	size_t i;
-
-	for (i = 0; i < plan->n; i++)
+		best->kept++;
+	while (place > 0 && better(best, &rank, index, place - 1))
 	{
-		Ranked *ranked = &plan->ranked[i];
-		Crowding crowding;
-		int compared;
-
-		if (!has_memory(ranked->candidate, request) || !has_cpu(ranked->candidate, request))
-			continue;
-		crowding = crowding_of(plan, ranked);
-		compared = choice.count > 0 ? compare_crowding(&crowding, &choice.crowding) : -1;
-		if (compared > 0)
-			continue;
-		if (compared < 0)
-		{
-			choice.crowding = crowding;
-			choice.count = 0;
-		}
-		if (choice.count < CHOICE_WIDTH)
-			choice.best[choice.count] = ranked;
-		choice.count++;
+		best->index[place] = best->index[place - 1];
+		best->rank[place] = best->rank[place - 1];
+		place--;
 	}
-	return choice;
+	best->index[place] = index;
+	best->rank[place] = rank;
+	best->bar = best->kept == A67_CHOICE_WIDTH ? best->rank[A67_CHOICE_WIDTH - 1].score : -1;
 }
 
-/* Takes one of the best third of the class, at most CHOICE_WIDTH of it, at random. */
-static Ranked *
-draw(const Choice *choice, uint64_t *seed)
-{
-	size_t third = (choice->count + 2) / 3;
-
-	return choice->best[a67_random_below(seed, third < CHOICE_WIDTH ? third : CHOICE_WIDTH)];
-}
-
+/* Begins with a better tier. */
 static void
-promise(Plan *plan, Ranked *ranked, const A67PlaceRequest *request)
+rise(Best *best, uint8_t tier)
 {
-	A67Candidate *candidate = ranked->candidate;
-
-	candidate->free_memory_bytes -= request->memory_bytes;
-	candidate->free_cpu -= request->cpu;
-	candidate->replicas_of_same++;
-	plan->region_replicas[ranked->region]++;
-	plan->provider_replicas[ranked->provider]++;
+	best->tier = tier;
+	best->count = best->kept = 0;
+	best->bar = -1;
 }
 
-/* Why no candidate takes another replica. */
-static A67PlaceShortage
-explain_shortage(const A67Candidate *candidates, size_t n, const A67PlaceRequest *request)
+/* The first node from i on whose bound reaches the bar. Written for the compiler to compare many at once. */
+static uint32_t
+skip_hopeless(const float *bounds, uint32_t i, uint32_t n, float bar)
 {
-	bool some_memory = false;
-	bool some_cpu = false;
-	size_t i;
-
-	if (n == 0)
-		return A67_PLACE_NO_CANDIDATES;
-	for (i = 0; i < n; i++)
+	for (; i + HOPELESS_BLOCK <= n; i += HOPELESS_BLOCK)
 	{
-		some_memory = some_memory || has_memory(&candidates[i], request);
-		some_cpu = some_cpu || has_cpu(&candidates[i], request);
+		int hopes = 0;
+		uint32_t k;
+
+		for (k = 0; k < HOPELESS_BLOCK; k++)
+			hopes |= bounds[i + k] >= bar;
+		if (hopes)
+			break;
 	}
-	if (some_memory == some_cpu)
-		return A67_PLACE_SHORT_OF_BOTH;
-	return some_memory ? A67_PLACE_SHORT_OF_CPU : A67_PLACE_SHORT_OF_MEMORY;
+	while (i < n && bounds[i] < bar)
+		i++;
+	return i;
 }
 
+/* One pass over all nodes; over their bounds alone once nothing but a better score could matter. */
 static void
-report_most_free(A67PlaceResult *result, const A67Candidate *candidates, size_t n)
+find_best(const A67Candidates *candidates, const A67PlaceRequest *request, Best *best)
 {
-	size_t i;
+	A67PlaceGate gate = a67_place_gate(request);
+	A67ScoreBounds bounds = a67_score_bounds(&request->view.weights);
+	bool composite = request->strategy == A67_STRATEGY_COMPOSITE;
+	bool bounded = composite && candidates->bounds != NULL &&
+				   a67_score_same_weights(&candidates->bound_weights, &request->view.weights);
+	uint32_t i;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; i < candidates->n; i++)
 	{
-		if (candidates[i].free_memory_bytes > result->most_free_memory_bytes)
-			result->most_free_memory_bytes = candidates[i].free_memory_bytes;
-		if (candidates[i].free_cpu > result->most_free_cpu)
-			result->most_free_cpu = candidates[i].free_cpu;
-	}
-}
+		const A67Candidate *node;
+		uint8_t penalties;
+		uint8_t tier;
 
-A67PlaceResult
-a67_place(A67Candidate *candidates, size_t n, const A67PlaceRequest *request, uint32_t *chosen)
-{
-	A67PlaceResult result = {0, A67_PLACE_COMPLETE, 0, 0};
-	uint64_t seed = request->seed;
-	Plan plan;
-
-	if (n > A67_PLACE_MAX_CANDIDATES || request->count > A67_PLACE_MAX_COUNT ||
-		request->memory_bytes < 0 || !(request->cpu >= 0))
-	{
-		result.shortage = A67_PLACE_INVALID_REQUEST;
-		return result;
-	}
-	if (n > 0 && request->count > 0)
-	{
-		if (!plan_init(&plan, candidates, n, request->weights))
+		if (bounded && best->tier == 0 && best->count >= A67_CLASS_SEEN)
 		{
-			result.shortage = A67_PLACE_OUT_OF_MEMORY;
-			return result;
-		}
-		while (result.placed < request->count)
-		{
-			Choice choice = find_least_crowded(&plan, request);
-			Ranked *ranked;
-
-			if (choice.count == 0)
+			i = skip_hopeless(candidates->bounds, i, candidates->n, best->bar);
+			if (i == candidates->n)
 				break;
-			ranked = draw(&choice, &seed);
-			promise(&plan, ranked, request);
-			chosen[result.placed++] = (uint32_t) (ranked->candidate - candidates);
 		}
-		plan_free(&plan);
+		node = &candidates->nodes[i];
+		if (!a67_place_qualifies(candidates, request, gate, i))
+			continue;
+		penalties = a67_place_penalties(node, request, false);
+		tier = a67_place_tier(penalties);
+		if (tier > best->tier)
+			continue;
+		if (tier < best->tier)
+			rise(best, tier);
+		best->count++;
+		if (composite && a67_score_bound(node, &bounds) < best->bar)
+			continue;
+		keep(best, i, penalties);
 	}
-	if (result.placed < request->count)
-		result.shortage = explain_shortage(candidates, n, request);
-	report_most_free(&result, candidates, n);
-	return result;
 }
 
-const char *
-a67_place_shortage_name(A67PlaceShortage shortage)
+static int
+place_one(const A67Candidates *candidates, const A67PlaceRequest *request, A67PlaceChoice *chosen)
 {
-	static const char *const names[] = {
-		"complete",		 "no_candidates",	"short_of_memory", "short_of_cpu",
-		"short_of_both", "invalid_request", "out_of_memory",
-	};
+	Best best = {.candidates = candidates, .request = request, .tier = UINT8_MAX, .bar = -1};
+	uint64_t seed = request->seed;
+	uint32_t i;
 
-	return (unsigned) shortage < sizeof(names) / sizeof(names[0]) ? names[shortage] : NULL;
+	find_best(candidates, request, &best);
+	if (best.kept == 0)
+		return 0;
+	i = a67_place_draw(request, best.count < A67_CLASS_SEEN ? best.count : A67_CLASS_SEEN, &seed);
+	chosen->index = best.index[i];
+	chosen->penalties = best.rank[i].penalties;
+	chosen->score = best.rank[i].score;
+	return 1;
+}
+
+/* Makes the marks findable; false when there is no memory. */
+static bool
+index_marks(const A67PlaceRequest *request, A67PlaceMarks *marks)
+{
+	uint32_t capacity = 16;
+	uint32_t i;
+
+	while (capacity < request->mark_count * 2)
+		capacity *= 2;
+	marks->marks = request->marks;
+	marks->mask = capacity - 1;
+	marks->places = calloc(capacity, sizeof(*marks->places));
+	if (marks->places == NULL)
+		return false;
+	for (i = 0; i < request->mark_count; i++)
+	{
+		uint32_t at = (uint32_t) a67_place_mix(request->marks[i].index) & marks->mask;
+
+		while (marks->places[at] != 0)
+			at = (at + 1) & marks->mask;
+		marks->places[at] = i + 1;
+	}
+	return true;
+}
+
+int
+a67_place(const A67Candidates *candidates, const A67PlaceRequest *request, A67PlaceChoice *chosen)
+{
+	A67PlaceMarks marks = {NULL, NULL, 0};
+	int placed;
+
+	if (request->count == 0 || candidates->n == 0)
+		return 0;
+	if (request->count == 1 && request->mark_count == 0)
+		return place_one(candidates, request, chosen);
+	if (request->mark_count > 0 && !index_marks(request, &marks))
+		return -1;
+	placed = a67_place_spread(candidates, request, &marks, chosen);
+	free(marks.places);
+	return placed;
+}
+
+/* ---- why not ----------------------------------------------------------------------------------- */
+
+/* Counts a node that only resources keep out, with what is left of it beside `taken` replicas. */
+static void
+report_resources(const A67Candidate *node, const A67PlaceRequest *request, uint32_t taken,
+				 A67PlaceReport *report)
+{
+	int64_t memory = node->free_memory_bytes - (int64_t) taken * request->memory_bytes;
+	int64_t disk = node->free_disk_bytes - (int64_t) taken * request->disk_bytes;
+	int64_t cpu = node->free_cpu_milli - (int64_t) taken * request->cpu_milli;
+
+	report->left++;
+	report->memory += memory < request->memory_bytes;
+	report->cpu += cpu < request->cpu_milli;
+	report->disk += disk < request->disk_bytes;
+	if (memory > report->most_free_memory_bytes)
+		report->most_free_memory_bytes = memory;
+	if (disk > report->most_free_disk_bytes)
+		report->most_free_disk_bytes = disk;
+	if (cpu > report->most_free_cpu_milli)
+		report->most_free_cpu_milli = (int32_t) cpu;
+}
+
+static bool
+excluded(const A67PlaceRequest *request, uint32_t index)
+{
+	uint32_t i;
+
+	for (i = 0; i < request->mark_count; i++)
+	{
+		if (request->marks[i].index == index)
+			return request->marks[i].excluded;
+	}
+	return false;
+}
+
+static void
+report_node(const A67Candidates *candidates, const A67PlaceRequest *request, uint32_t index,
+			uint32_t taken, A67PlaceReport *report)
+{
+	const A67Candidate *node = &candidates->nodes[index];
+
+	report->nodes++;
+	if (!(node->flags & A67_NODE_ACTIVE))
+		report->inactive++;
+	else if (!(node->flags & A67_NODE_PLACEABLE))
+		report->by_status[node->status < A67_NODE_STATUS_COUNT ? node->status
+															   : A67_NODE_INITIALIZING]++;
+	else if ((node->services & request->services) != request->services)
+		report->service++;
+	else if (!a67_place_bears_labels(a67_traits(candidates, index), request))
+		report->labels++;
+	else if (excluded(request, index))
+		report->excluded++;
+	else
+		report_resources(node, request, taken, report);
+}
+
+void
+a67_place_explain(const A67Candidates *candidates, const A67PlaceRequest *request,
+				  const A67PlaceChoice *chosen, int placed, A67PlaceReport *report)
+{
+	/* Without memory the report is of the time before the placement. */
+	uint32_t *taken = placed > 0 ? calloc(candidates->n, sizeof(*taken)) : NULL;
+	uint32_t i;
+
+	memset(report, 0, sizeof(*report));
+	for (i = 0; taken != NULL && i < (uint32_t) placed; i++)
+		taken[chosen[i].index]++;
+	for (i = 0; i < candidates->n; i++)
+	{
+		const A67Candidate *node = &candidates->nodes[i];
+
+		if ((node->flags & A67_NODE_USED) && node->owner == request->owner)
+			report_node(candidates, request, i, taken != NULL ? taken[i] : 0, report);
+	}
+	free(taken);
 }

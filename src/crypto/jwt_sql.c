@@ -31,6 +31,7 @@ a67_sql_jwt_verify(PG_FUNCTION_ARGS)
 	bool ok;
 
 	a67_shared_require();
+	a67_vault_require();
 	a67_crypto_init();
 	(void) a67_keyring_snapshot(&keys);
 	ok = a67_jwt_verify_hs256(VARDATA_ANY(token), VARSIZE_ANY_EXHDR(token), &check, claims);

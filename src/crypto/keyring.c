@@ -1,7 +1,7 @@
 /*
  * keyring.c - the shared copy of the token keys, and its publication from SQL.
  *
- * Owns one A67Keyring in shared memory. Readers compare a version first and copy only when it changed.
+ * Owns one A67Keyring in guarded pages. Readers compare a version first and copy only when it changed.
  * Lock: A67_LOCK_KEYRING; the version is an atomic beside it.
  */
 #include "postgres.h"
@@ -13,7 +13,6 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "port/atomics.h"
-#include "storage/shmem.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
@@ -29,25 +28,27 @@ typedef struct SharedKeyring
 
 static SharedKeyring *shared;
 
+/* The ring is not in the server's own shared memory, which goes into core files. */
 static Size
-area_size(void)
+no_size(void)
 {
-	return MAXALIGN(sizeof(SharedKeyring));
+	return 0;
 }
 
+/* In the postmaster. After a crash of a process the ring may be half-written: it is published anew. */
 static void
 attach(void)
 {
-	bool found;
+	uint32 version = shared == NULL ? 0 : pg_atomic_read_u32(&shared->version) + 1;
 
-	shared = ShmemInitStruct("a67 keyring", area_size(), &found);
-	if (found)
-		return;
-	memset(shared, 0, sizeof(*shared));
-	pg_atomic_init_u32(&shared->version, 0);
+	if (shared == NULL)
+		shared = a67_guarded_map(sizeof(*shared));
+	sodium_memzero(&shared->keys, sizeof(shared->keys));
+	shared->keys.version = version;
+	pg_atomic_init_u32(&shared->version, version);
 }
 
-const A67ShmemArea a67_keyring_area = {area_size, attach};
+const A67ShmemArea a67_keyring_area = {no_size, attach};
 
 bool
 a67_keyring_snapshot(A67Keyring *copy)
@@ -95,7 +96,7 @@ add_key(A67Keyring *ring, const char *kid, const bytea *sealed)
 	if (kid[0] == '\0' || strlen(kid) >= A67_JWT_KID_SIZE)
 		a67_error_parameter("kids", "A key id has 1 to 63 characters.");
 	key = a67_vault_open((const uint8 *) VARDATA_ANY(sealed), VARSIZE_ANY_EXHDR(sealed),
-						 psprintf("signing_key:%s", kid), &len);
+						 psprintf("signing_key.sealed:%s", kid), &len);
 	fits = len == A67_JWT_KEY_BYTES;
 	if (fits)
 	{

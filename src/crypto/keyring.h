@@ -1,5 +1,5 @@
 /*
- * keyring.h - the HS256 keys that tokens are verified with, in shared memory.
+ * keyring.h - the HS256 keys that tokens are verified with, shared by all processes.
  *
  * Published from the database by the launcher (through SQL), read by listeners, which have no database.
  * Protected by A67_LOCK_KEYRING. The keys are in memory only while the server runs and are overwritten when

@@ -34,7 +34,7 @@ key_label(const char *kid)
 {
 	if (kid[0] == '\0' || strlen(kid) >= A67_JWT_KID_SIZE)
 		a67_error_parameter("kid", "A key id has 1 to 63 characters.");
-	return psprintf("signing_key:%s", kid);
+	return psprintf("signing_key.sealed:%s", kid);
 }
 
 PG_FUNCTION_INFO_V1(a67_sql_random_bytes);

@@ -3,7 +3,8 @@
  *
  * A request goes queue -> open (an easy handle of the pool) -> done -> taken -> released. All the while it is
  * in the key table, which is how duplicates are seen. curl tells which sockets to watch and when to call
- * again; nothing here waits. What one request means to curl is transfer.c.
+ * again; nothing here waits. What one request means to curl is transfer.c. A mail's connection, once ready,
+ * is taken over from curl (mail.c): its socket is watched here, under the same epoll descriptor.
  * Host names that are not addresses are resolved by curl in a thread of its own, the only thread in the
  * process: every call into curl runs with asynchronous signals blocked, which that thread inherits, so no
  * signal handler of the server ever runs in it.
@@ -21,6 +22,7 @@
 
 #include "core/hash.h"
 #include "core/pace.h"
+#include "net/mail.h"
 #include "net/transfer.h"
 
 #define BUCKETS	   1024
@@ -45,9 +47,12 @@ struct A67Fetch
 	List done;
 	size_t under_way; /* in the key table */
 	size_t open;
+	A67Transfer *talking; /* open mails whose dialogue is ours, not curl's */
 	A67Transfer *buckets[BUCKETS];
 	CURL *idle[A67_FETCH_CONCURRENCY_MAX];
 	size_t idle_count;
+	bool guard;
+	char *ca_file; /* NULL: the system's */
 };
 
 /* ---- lists and the key table ---- */
@@ -233,6 +238,7 @@ a67_fetch_free(A67Fetch *fetch)
 		curl_multi_cleanup(fetch->multi);
 	if (fetch->epoll_fd >= 0)
 		close(fetch->epoll_fd);
+	free(fetch->ca_file);
 	free(fetch);
 	restore_signals(&before);
 }
@@ -248,6 +254,28 @@ a67_fetch_set_concurrency(A67Fetch *fetch, int concurrency)
 
 	/* Connections kept open for reuse; together with the open ones at most twice as many. */
 	curl_multi_setopt(fetch->multi, CURLMOPT_MAXCONNECTS, (long) concurrency);
+}
+
+void
+a67_fetch_set_guard(A67Fetch *fetch, bool up)
+{
+	fetch->guard = up;
+}
+
+bool
+a67_fetch_set_ca_file(A67Fetch *fetch, const char *ca_file)
+{
+	char *copy = NULL;
+
+	if (ca_file != NULL && ca_file[0] != '\0')
+	{
+		copy = strdup(ca_file);
+		if (copy == NULL)
+			return false;
+	}
+	free(fetch->ca_file);
+	fetch->ca_file = copy;
+	return true;
 }
 
 /* ---- what the worker calls ---- */
@@ -303,10 +331,13 @@ open_transfer(A67Fetch *fetch, A67Transfer *transfer)
 {
 	CURL *easy = take_easy(fetch);
 
+	transfer->guard = fetch->guard;
+	transfer->ca_file = fetch->ca_file;
 	if (easy != NULL && a67_transfer_prepare(transfer, easy) &&
 		curl_multi_add_handle(fetch->multi, easy) == CURLM_OK)
 	{
 		transfer->easy = easy;
+		transfer->deadline_ms = a67_deadline_in(fetch->now_ms, transfer->timeout_ms);
 		fetch->open++;
 		return;
 	}
@@ -319,17 +350,86 @@ open_transfer(A67Fetch *fetch, A67Transfer *transfer)
 /* ---- progress ---- */
 
 static void
-close_transfer(A67Fetch *fetch, CURL *easy, CURLcode code)
+close_transfer(A67Fetch *fetch, A67Transfer *transfer)
 {
-	A67Transfer *transfer = NULL;
+	CURL *easy = transfer->easy;
 
-	curl_easy_getinfo(easy, CURLINFO_PRIVATE, &transfer);
-	a67_transfer_conclude(transfer, code);
 	curl_multi_remove_handle(fetch->multi, easy);
 	put_back_easy(fetch, easy);
 	transfer->easy = NULL;
 	fetch->open--;
 	list_add(&fetch->done, transfer);
+}
+
+static void
+watch_dialogue(A67Fetch *fetch, A67Transfer *transfer, A67MailTalk talk, int operation)
+{
+	struct epoll_event event = {.data.fd = transfer->socket, .events = EPOLLIN};
+
+	if (talk == A67_MAIL_WRITE)
+		event.events |= EPOLLOUT;
+	(void) epoll_ctl(fetch->epoll_fd, operation, transfer->socket, &event);
+}
+
+static void
+end_dialogue(A67Fetch *fetch, A67Transfer *transfer)
+{
+	A67Transfer **at = &fetch->talking;
+
+	while (*at != transfer)
+		at = &(*at)->next;
+	*at = transfer->next;
+	(void) epoll_ctl(fetch->epoll_fd, EPOLL_CTL_DEL, transfer->socket, NULL);
+	close_transfer(fetch, transfer);
+}
+
+/* curl has got a mail's connection ready. */
+static void
+begin_dialogue(A67Fetch *fetch, A67Transfer *transfer)
+{
+	A67MailTalk talk;
+
+	transfer->next = fetch->talking;
+	fetch->talking = transfer;
+	transfer->socket = a67_mail_socket(transfer);
+	a67_mail_begin(transfer);
+	talk = a67_mail_talk(transfer);
+	watch_dialogue(fetch, transfer, talk, EPOLL_CTL_ADD);
+	if (talk == A67_MAIL_OVER)
+		end_dialogue(fetch, transfer);
+}
+
+/* Whether the socket is that of a dialogue, which then is carried on. */
+static bool
+advance_dialogue(A67Fetch *fetch, int socket)
+{
+	for (A67Transfer *transfer = fetch->talking; transfer; transfer = transfer->next)
+	{
+		A67MailTalk talk;
+
+		if (transfer->socket != socket)
+			continue;
+		talk = a67_mail_talk(transfer);
+		if (talk == A67_MAIL_OVER)
+			end_dialogue(fetch, transfer);
+		else
+			watch_dialogue(fetch, transfer, talk, EPOLL_CTL_MOD);
+		return true;
+	}
+	return false;
+}
+
+static void
+end_late_dialogues(A67Fetch *fetch)
+{
+	for (A67Transfer *transfer = fetch->talking, *next; transfer; transfer = next)
+	{
+		next = transfer->next;
+		if (transfer->deadline_ms > fetch->now_ms)
+			continue;
+		transfer->result.error = "timeout";
+		end_dialogue(fetch, transfer);
+	}
 }
 
 static void
@@ -340,8 +440,18 @@ harvest(A67Fetch *fetch)
 
 	while ((message = curl_multi_info_read(fetch->multi, &left)) != NULL)
 	{
-		if (message->msg == CURLMSG_DONE)
-			close_transfer(fetch, message->easy_handle, message->data.result);
+		A67Transfer *transfer = NULL;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
+		if (transfer->mail != NULL && message->data.result == CURLE_OK)
+		{
+			begin_dialogue(fetch, transfer);
+			continue;
+		}
+		a67_transfer_conclude(transfer, message->data.result);
+		close_transfer(fetch, transfer);
 	}
 }
 
@@ -364,6 +474,8 @@ advance(A67Fetch *fetch)
 			mask |= CURL_CSELECT_OUT;
 		if (events[i].events & (EPOLLERR | EPOLLHUP))
 			mask |= CURL_CSELECT_ERR;
+		if (advance_dialogue(fetch, events[i].data.fd))
+			continue;
 		curl_multi_socket_action(fetch->multi, events[i].data.fd, mask, &running);
 	}
 	if (timer)
@@ -403,6 +515,7 @@ a67_fetch_run(A67Fetch *fetch, int64_t now_ms)
 		if (!moved)
 			break;
 	}
+	end_late_dialogues(fetch);
 	restore_signals(&before);
 }
 
@@ -415,9 +528,13 @@ a67_fetch_fd(const A67Fetch *fetch)
 int64_t
 a67_fetch_deadline_ms(const A67Fetch *fetch)
 {
+	int64_t deadline_ms = fetch->deadline_ms;
+
 	if (fetch->queue.count > 0 && fetch->open < fetch->concurrency)
 		return fetch->now_ms;
-	return fetch->deadline_ms;
+	for (const A67Transfer *transfer = fetch->talking; transfer; transfer = transfer->next)
+		deadline_ms = a67_deadline_min(deadline_ms, transfer->deadline_ms);
+	return deadline_ms;
 }
 
 A67FetchResult *

@@ -2,9 +2,10 @@
  * fetch.h - many HTTP requests at once from one thread, through libcurl's multi interface.
  *
  * Owns sockets and time-outs behind one epoll descriptor; decides nothing about what is asked or what an
- * answer means. No redirects, no proxy, http and https only, connections are reused. No PostgreSQL: nothing
+ * answer means. No redirects, no proxy, http, https and (for mail) smtp only, connections are reused. No PostgreSQL: nothing
  * here throws, all memory is malloc'd and bounded by the limits below, so it may live across transactions
  * and errors. Not for the postmaster: create one only in the process that uses it.
+ * Requests to addresses that users chose go through a guard: see a67_fetch_set_guard.
  */
 #ifndef A67_FETCH_H
 #define A67_FETCH_H
@@ -20,18 +21,35 @@
 #define A67_FETCH_TOKEN_MAX		   4096
 #define A67_FETCH_CONCURRENCY_MAX  1024
 #define A67_FETCH_QUEUE_MAX		   4096
+#define A67_FETCH_FIELDS_MAX	   32	/* headers of a request */
+#define A67_FETCH_FIELD_SIZE_MAX   4096 /* of one of them */
 
 typedef struct A67Fetch A67Fetch;
 
 typedef struct A67FetchRequest
 {
 	const char *key;	/* names the result; one request per key is under way at a time */
-	const char *method; /* GET, PUT, POST, DELETE, PATCH or HEAD */
+	const char *method; /* GET, PUT, POST, DELETE, PATCH, HEAD, or MAIL: see below */
 	const char *url;
 	const char *token; /* Authorization: Bearer; NULL: none */
-	const char *body;  /* application/json; NULL: none */
+	const char *body;  /* NULL: none */
 	int timeout_ms;	   /* for the whole exchange, from when it leaves the queue */
+
+	/*
+	 * "Name: value", field_count of them. A body without a Content-Type among them is application/json.
+	 * Those that say how the message is sent are not the caller's: Host, Content-Length, Connection...
+	 */
+	const char *const *fields;
+	int field_count;
 } A67FetchRequest;
+
+/*
+ * Method MAIL hands a mail to an SMTP server. The URL is smtp://HOST:PORT or smtps://HOST:PORT; the body is
+ * the whole mail (RFC 5322), every line ended by CRLF. The fields are the envelope and how to get in: "From:
+ * ADDRESS", "To: ADDRESS" for each recipient (1 to 20), "TLS: required" for STARTTLS, "Username: TEXT" and
+ * "Password: TEXT", which are only sent encrypted (AUTH PLAIN or LOGIN). The status is the server's last
+ * reply: 250 when it has taken the mail for all recipients.
+ */
 
 typedef struct A67FetchResult
 {
@@ -58,8 +76,17 @@ void a67_fetch_free(A67Fetch *fetch);
 void a67_fetch_set_concurrency(A67Fetch *fetch, int concurrency);
 
 /*
- * Copies the request and queues it; a67_fetch_run sends it. A method, URL, token, body or time-out that can
- * never work gives the result "invalid request" at once.
+ * The guard of requests opened from now on: while it is up, connections to addresses that are not public
+ * (loopback, private, link-local, multicast...) are refused as "address not allowed". It judges the address
+ * that is connected to, whatever the name resolved to before or will later, and no earlier connection is
+ * used again. ca_file (NULL or "": the system's) names the certificate authorities to trust.
+ */
+void a67_fetch_set_guard(A67Fetch *fetch, bool up);
+bool a67_fetch_set_ca_file(A67Fetch *fetch, const char *ca_file);
+
+/*
+ * Copies the request and queues it; a67_fetch_run sends it. A method, URL, token, header, body or time-out
+ * that can never work gives the result "invalid request" at once.
  */
 A67FetchSubmit a67_fetch_submit(A67Fetch *fetch, const A67FetchRequest *request, int64_t now_ms);
 

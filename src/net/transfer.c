@@ -7,14 +7,18 @@
 #include "net/transfer.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
+
+#include "core/address.h"
+#include "net/mail.h"
 
 #define TIMEOUT_MAX_MS 600000
 
-/* ---- memory ---- */
+/* ---- what may be asked ---- */
 
 static bool
 known_method(const char *method)
@@ -44,22 +48,159 @@ printable(const char *text, size_t max)
 	return true;
 }
 
+/* ---- headers ---- */
+
+static bool
+is_tchar(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+		   (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+}
+
+static bool
+is_named(const char *field, const char *name)
+{
+	size_t len = strlen(name);
+
+	return strncasecmp(field, name, len) == 0 && field[len] == ':';
+}
+
+static bool
+has_field(const A67FetchRequest *request, const char *name)
+{
+	for (int i = 0; i < request->field_count; i++)
+	{
+		if (is_named(request->fields[i], name))
+			return true;
+	}
+	return false;
+}
+
+/* What says how the message is sent is not the caller's to say: it could make two messages of one. */
+static bool
+is_framing(const char *field)
+{
+	static const char *const names[] = {"Host",		  "Content-Length", "Transfer-Encoding",
+										"Connection", "Keep-Alive",		"Proxy-Connection",
+										"Upgrade",	  "Expect",			"TE",
+										"Trailer"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+	{
+		if (is_named(field, names[i]))
+			return true;
+	}
+	return false;
+}
+
+/* "Name: value" of visible ASCII, spaces and tabs; the value is not empty. */
+static bool
+acceptable_field(const char *field)
+{
+	size_t len;
+	size_t name = 0;
+	bool content = false;
+
+	if (field == NULL)
+		return false;
+	len = strnlen(field, A67_FETCH_FIELD_SIZE_MAX + 1);
+	while (is_tchar(field[name]))
+		name++;
+	if (len > A67_FETCH_FIELD_SIZE_MAX || name == 0 || field[name] != ':')
+		return false;
+	for (size_t i = name + 1; i < len; i++)
+	{
+		unsigned char c = (unsigned char) field[i];
+
+		if ((c < ' ' && c != '\t') || c >= 0x7f)
+			return false;
+		content = content || (c != ' ' && c != '\t');
+	}
+	return content && !is_framing(field);
+}
+
+static bool
+acceptable_fields(const A67FetchRequest *request)
+{
+	if (request->field_count < 0 || request->field_count > A67_FETCH_FIELDS_MAX)
+		return false;
+	for (int i = 0; i < request->field_count; i++)
+	{
+		if (!acceptable_field(request->fields[i]))
+			return false;
+	}
+	return request->token == NULL || !has_field(request, "Authorization");
+}
+
+static bool
+add_header(A67Transfer *transfer, const char *line)
+{
+	struct curl_slist *list = curl_slist_append(transfer->headers, line);
+
+	if (list == NULL)
+		return false;
+	transfer->headers = list;
+	return true;
+}
+
+static bool
+add_token(A67Transfer *transfer, const char *token)
+{
+	static const char bearer[] = "Authorization: Bearer ";
+	char line[sizeof(bearer) + A67_FETCH_TOKEN_MAX];
+	bool ok;
+
+	memcpy(line, bearer, sizeof(bearer) - 1);
+	memcpy(line + sizeof(bearer) - 1, token, strlen(token) + 1);
+	ok = add_header(transfer, line);
+	explicit_bzero(line, sizeof(line));
+	return ok;
+}
+
+static bool
+copy_headers(A67Transfer *transfer, const A67FetchRequest *from)
+{
+	bool ok = add_header(transfer, "Expect:");
+
+	if (!has_field(from, "Content-Type"))
+		ok = ok &&
+			 add_header(transfer, from->body ? "Content-Type: application/json" : "Content-Type:");
+	for (int i = 0; i < from->field_count; i++)
+		ok = ok && add_header(transfer, from->fields[i]);
+	if (from->token != NULL)
+		ok = ok && add_token(transfer, from->token);
+	return ok;
+}
+
+/* ---- memory ---- */
+
+static bool
+is_mail(const A67FetchRequest *request)
+{
+	return strcmp(request->method, "MAIL") == 0;
+}
+
 static bool
 acceptable(const A67FetchRequest *request)
 {
-	if (request->method == NULL || request->url == NULL)
+	if (request->method == NULL || request->url == NULL ||
+		!printable(request->url, A67_FETCH_URL_MAX))
 		return false;
-	if (!known_method(request->method) || !printable(request->url, A67_FETCH_URL_MAX))
+	if (request->timeout_ms <= 0 || request->timeout_ms > TIMEOUT_MAX_MS)
+		return false;
+	if (request->body != NULL &&
+		strnlen(request->body, A67_FETCH_REQUEST_BODY_MAX + 1) > A67_FETCH_REQUEST_BODY_MAX)
+		return false;
+	if (is_mail(request))
+		return a67_mail_acceptable(request);
+	if (!known_method(request->method))
 		return false;
 	if (strncasecmp(request->url, "http://", 7) != 0 &&
 		strncasecmp(request->url, "https://", 8) != 0)
 		return false;
 	if (request->token != NULL && !printable(request->token, A67_FETCH_TOKEN_MAX))
 		return false;
-	if (request->body != NULL &&
-		strnlen(request->body, A67_FETCH_REQUEST_BODY_MAX + 1) > A67_FETCH_REQUEST_BODY_MAX)
-		return false;
-	return request->timeout_ms > 0 && request->timeout_ms <= TIMEOUT_MAX_MS;
+	return acceptable_fields(request);
 }
 
 static bool
@@ -75,10 +216,15 @@ copy_content(A67Transfer *transfer, const A67FetchRequest *from)
 {
 	bool ok = copy_text(&transfer->method, from->method);
 
-	ok = copy_text(&transfer->url, from->url) && ok;
-	ok = copy_text(&transfer->token, from->token) && ok;
-	ok = copy_text(&transfer->body, from->body) && ok;
 	transfer->timeout_ms = from->timeout_ms;
+	ok = copy_text(&transfer->url, from->url) && ok;
+	if (is_mail(from))
+	{
+		transfer->mail = a67_mail_create(from);
+		return ok && transfer->mail != NULL;
+	}
+	ok = copy_text(&transfer->body, from->body) && ok;
+	ok = copy_headers(transfer, from) && ok;
 	return ok;
 }
 
@@ -105,20 +251,29 @@ a67_transfer_create(const A67FetchRequest *from)
 	return transfer;
 }
 
+/* URLs and bodies may hold tokens. */
+static void
+free_secret(char *text)
+{
+	if (text != NULL)
+		explicit_bzero(text, strlen(text));
+	free(text);
+}
+
 void
 a67_transfer_free(A67Transfer *transfer)
 {
-	if (transfer->token != NULL)
-		explicit_bzero(transfer->token, strlen(transfer->token));
 	for (struct curl_slist *header = transfer->headers; header; header = header->next)
 		explicit_bzero(header->data, strlen(header->data));
 	curl_slist_free_all(transfer->headers);
+	if (transfer->answer.data != NULL)
+		explicit_bzero(transfer->answer.data, transfer->answer.len);
 	a67_buf_free(&transfer->answer);
+	a67_mail_free(transfer->mail);
+	free_secret(transfer->url);
+	free_secret(transfer->body);
 	free(transfer->key);
 	free(transfer->method);
-	free(transfer->url);
-	free(transfer->token);
-	free(transfer->body);
 	free(transfer);
 }
 
@@ -141,42 +296,33 @@ on_header(char *bytes, size_t size, size_t count, void *user)
 	return transfer->header_bytes <= A67_FETCH_HEADER_MAX ? size * count : 0;
 }
 
-static int
-on_new_socket(void *user, curl_socket_t socket, curlsocktype purpose)
-{
-	return fcntl(socket, F_SETFD, FD_CLOEXEC) == 0 ? CURL_SOCKOPT_OK : CURL_SOCKOPT_ERROR;
-}
-
+/* What the guard lets through: the address itself is judged, so it does not matter how it was found. */
 static bool
-add_header(A67Transfer *transfer, const char *line)
+is_public(const struct curl_sockaddr *address)
 {
-	struct curl_slist *list = curl_slist_append(transfer->headers, line);
+	A67Ip ip;
 
-	if (list == NULL)
+	if (address->family == AF_INET)
+		ip = a67_ip_of_v4(&((const struct sockaddr_in *) (const void *) &address->addr)->sin_addr);
+	else if (address->family == AF_INET6)
+		memcpy(ip.bytes, &((const struct sockaddr_in6 *) (const void *) &address->addr)->sin6_addr,
+			   A67_IP_BYTES);
+	else
 		return false;
-	transfer->headers = list;
-	return true;
+	return a67_ip_is_public(&ip);
 }
 
-static bool
-make_headers(A67Transfer *transfer)
+static curl_socket_t
+on_open_socket(void *user, curlsocktype purpose, struct curl_sockaddr *address)
 {
-	static const char bearer[] = "Authorization: Bearer ";
-	char line[sizeof(bearer) + A67_FETCH_TOKEN_MAX];
-	bool ok = add_header(transfer, "Expect:");
+	A67Transfer *transfer = user;
 
-	ok = ok &&
-		 add_header(transfer, transfer->body ? "Content-Type: application/json" : "Content-Type:");
-	if (transfer->token != NULL)
+	if (transfer->guard && !is_public(address))
 	{
-		size_t len = strlen(transfer->token);
-
-		memcpy(line, bearer, sizeof(bearer) - 1);
-		memcpy(line + sizeof(bearer) - 1, transfer->token, len + 1);
-		ok = ok && add_header(transfer, line);
-		explicit_bzero(line, sizeof(line));
+		transfer->refused = true;
+		return CURL_SOCKET_BAD;
 	}
-	return ok;
+	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
 static void
@@ -194,9 +340,11 @@ set_limits(CURL *easy, const A67Transfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 #endif
 #if LIBCURL_VERSION_NUM >= 0x075500
-	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, transfer->mail ? "smtp,smtps" : "http,https");
 #else
-	curl_easy_setopt(easy, CURLOPT_PROTOCOLS, (long) (CURLPROTO_HTTP | CURLPROTO_HTTPS));
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS,
+					 (long) (transfer->mail ? CURLPROTO_SMTP | CURLPROTO_SMTPS
+											: CURLPROTO_HTTP | CURLPROTO_HTTPS));
 #endif
 }
 
@@ -208,7 +356,8 @@ set_callbacks(CURL *easy, A67Transfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
-	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_new_socket);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer);
 }
 
 static void
@@ -233,12 +382,28 @@ set_method(CURL *easy, const A67Transfer *transfer)
 bool
 a67_transfer_prepare(A67Transfer *transfer, CURL *easy)
 {
-	if (!make_headers(transfer))
-		return false;
 	set_limits(easy, transfer);
 	set_callbacks(easy, transfer);
-	set_method(easy, transfer);
-	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
+	if (transfer->mail != NULL)
+	{
+		if (!a67_mail_prepare(transfer->mail, easy))
+			return false;
+	}
+	else
+	{
+		set_method(easy, transfer);
+		curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
+	}
+	if (transfer->guard)
+	{
+		curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+		curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+	}
+	if (transfer->ca_file != NULL)
+	{
+		curl_easy_setopt(easy, CURLOPT_CAINFO, transfer->ca_file);
+		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+	}
 	return curl_easy_setopt(easy, CURLOPT_URL, transfer->url) == CURLE_OK;
 }
 
@@ -278,7 +443,7 @@ error_text(CURL *easy, const A67Transfer *transfer, CURLcode code)
 		case CURLE_OPERATION_TIMEDOUT:
 			return "timeout";
 		case CURLE_COULDNT_CONNECT:
-			return connect_error(easy);
+			return transfer->refused ? "address not allowed" : connect_error(easy);
 		case CURLE_COULDNT_RESOLVE_HOST:
 			return "host not found";
 		case CURLE_WRITE_ERROR:
@@ -294,11 +459,16 @@ error_text(CURL *easy, const A67Transfer *transfer, CURLcode code)
 			return "malformed url";
 		case CURLE_SSL_CONNECT_ERROR:
 		case CURLE_PEER_FAILED_VERIFICATION:
+		case CURLE_SSL_CACERT_BADFILE:
 			return "tls failed";
 		case CURLE_UNSUPPORTED_PROTOCOL: /* HTTP/0.9: the URL's scheme was checked before */
 		case CURLE_WEIRD_SERVER_REPLY:
 		case CURLE_BAD_CONTENT_ENCODING:
 			return "malformed answer";
+		case CURLE_LOGIN_DENIED:
+			return "login refused";
+		case CURLE_USE_SSL_FAILED:
+			return "server offers no tls";
 		case CURLE_OUT_OF_MEMORY:
 			return "out of memory";
 		default:
@@ -306,12 +476,30 @@ error_text(CURL *easy, const A67Transfer *transfer, CURLcode code)
 	}
 }
 
+/* How a mail server refused before the dialogue: its greeting, the session or the login; 0: otherwise. */
+static long
+mail_refusal(const A67Transfer *transfer, CURLcode code)
+{
+	long status = 0;
+
+	if (transfer->mail == NULL || (code != CURLE_LOGIN_DENIED && code != CURLE_WEIRD_SERVER_REPLY &&
+								   code != CURLE_REMOTE_ACCESS_DENIED))
+		return 0;
+	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
+	return status >= 400 && status <= 599 ? status : 0;
+}
+
 void
 a67_transfer_conclude(A67Transfer *transfer, CURLcode code)
 {
 	A67FetchResult *result = &transfer->result;
-	long status = 0;
+	long status = mail_refusal(transfer, code);
 
+	if (status != 0)
+	{
+		result->status = (int) status;
+		return;
+	}
 	result->error = error_text(transfer->easy, transfer, code);
 	if (result->error != NULL)
 		return;

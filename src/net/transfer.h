@@ -20,14 +20,19 @@ typedef struct A67Transfer
 	char *key;
 	char *method;
 	char *url;
-	char *token;
 	char *body;
 	int timeout_ms;
 	int64_t queued_ms;
-	CURL *easy; /* while open */
-	struct curl_slist *headers;
-	size_t header_bytes;
+	CURL *easy;					/* while open */
+	struct curl_slist *headers; /* of the request, with the token */
+	size_t header_bytes;		/* of the answer */
 	A67Buf answer;
+	struct A67Mail *mail; /* NULL: HTTP */
+	int64_t deadline_ms;  /* of the dialogue of a mail */
+	int socket;			  /* of it */
+	bool guard;			  /* only public addresses; set before a67_transfer_prepare */
+	bool refused;		  /* the guard refused one */
+	const char *ca_file;  /* the fetch's; read by a67_transfer_prepare only */
 } A67Transfer;
 
 /*

@@ -13,6 +13,7 @@
 #define A67_ERRCODE_NOT_FOUND	 MAKE_SQLSTATE('P', 'T', '4', '0', '4')
 #define A67_ERRCODE_CONFLICT	 MAKE_SQLSTATE('P', 'T', '4', '0', '9')
 #define A67_ERRCODE_GONE		 MAKE_SQLSTATE('P', 'T', '4', '1', '0')
+#define A67_ERRCODE_UNAVAILABLE	 MAKE_SQLSTATE('P', 'T', '5', '0', '3')
 
 /* Raises 22023 "invalid value for parameter": `parameter` is at fault, `why` is a full sentence. */
 pg_attribute_noreturn() void a67_error_parameter(const char *parameter, const char *why);

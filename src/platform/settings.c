@@ -27,10 +27,13 @@ int a67_heartbeat_interval;
 int a67_monitor_interval;
 int a67_reconcile_interval;
 int a67_probe_timeout;
+int a67_grace_period;
 int a67_push_timeout;
 int a67_push_concurrency;
+int a67_outbound_timeout;
 int a67_deploy_timeout;
 int a67_node_token_lifetime;
+int a67_metrics_retention;
 int a67_max_clients;
 int a67_max_header_size;
 int a67_max_body_size;
@@ -42,7 +45,10 @@ int a67_api_queue;
 int a67_password_memory;
 int a67_password_iterations;
 bool a67_registration;
+bool a67_outbound_private;
+char *a67_outbound_ca_file;
 char *a67_master_key_file;
+char *a67_master_key_command;
 char *a67_public_url;
 int a67_tls;
 char *a67_tls_certificate_file;
@@ -50,11 +56,14 @@ char *a67_tls_key_file;
 char *a67_cors_origins;
 char *a67_trusted_proxies;
 char *a67_rate_limits;
+char *a67_score_weights;
 
 static const A67Networks no_networks;
 static const A67RateLimits no_limits;
 const A67Networks *a67_trusted_networks = &no_networks;
 const A67RateLimits *a67_rates = &no_limits;
+static const A67ScoreWeights default_weights = A67_SCORE_WEIGHTS_DEFAULT;
+const A67ScoreWeights *a67_weights = &default_weights;
 
 #define SECOND 1000
 #define MINUTE (60 * SECOND)
@@ -81,8 +90,8 @@ static const IntegerSetting integers[] = {
 	 PGC_POSTMASTER, 0},
 	{"a67.api_workers", "Number of database sessions that each listener keeps for requests.",
 	 &a67_api_workers, 2, 1, A67_API_WORKERS_MAX, PGC_POSTMASTER, 0},
-	{"a67.max_nodes", "Number of nodes whose latest metrics fit into shared memory.",
-	 &a67_max_nodes, 16384, 16, 1000000, PGC_POSTMASTER, 0},
+	{"a67.max_nodes", "Number of nodes for which the live node table has room.", &a67_max_nodes,
+	 16384, 16, 1000000, PGC_POSTMASTER, 0},
 	{"a67.heartbeat_interval", "Time between two heartbeats of a node.", &a67_heartbeat_interval,
 	 30 * SECOND, 100, HOUR, PGC_SIGHUP, GUC_UNIT_MS},
 	{"a67.monitor_interval", "Time between two rounds of the monitor.", &a67_monitor_interval,
@@ -91,14 +100,21 @@ static const IntegerSetting integers[] = {
 	 &a67_reconcile_interval, 5 * SECOND, 100, HOUR, PGC_SIGHUP, GUC_UNIT_MS},
 	{"a67.probe_timeout", "Time that a node has to answer a health probe.", &a67_probe_timeout,
 	 5 * SECOND, 10, 10 * MINUTE, PGC_SIGHUP, GUC_UNIT_MS},
+	{"a67.grace_period",
+	 "Time for which no node becomes failed while the monitor doubts itself; -1: two heartbeats.",
+	 &a67_grace_period, -1, -1, HOUR, PGC_SIGHUP, GUC_UNIT_MS},
 	{"a67.push_timeout", "Time that a node has to answer a command.", &a67_push_timeout,
 	 10 * SECOND, 10, 10 * MINUTE, PGC_SIGHUP, GUC_UNIT_MS},
 	{"a67.push_concurrency", "Number of requests that a worker keeps open to nodes at once.",
 	 &a67_push_concurrency, 64, 1, 1024, PGC_SIGHUP, 0},
+	{"a67.outbound_timeout", "Time that an address which users chose has to answer.",
+	 &a67_outbound_timeout, 10 * SECOND, 10, 5 * MINUTE, PGC_SIGHUP, GUC_UNIT_MS},
 	{"a67.deploy_timeout", "Time that a replica has to become healthy.", &a67_deploy_timeout,
 	 5 * MINUTE, SECOND, 24 * HOUR, PGC_SIGHUP, GUC_UNIT_MS},
 	{"a67.node_token_lifetime", "Time that a node token is valid.", &a67_node_token_lifetime,
-	 24 * HOUR, MINUTE, 20 * 24 * HOUR, PGC_SIGHUP, GUC_UNIT_MS},
+	 24 * HOUR, MINUTE, 24 * HOUR, PGC_SIGHUP, GUC_UNIT_MS},
+	{"a67.metrics_retention", "Time for which metrics of nodes and of the system are kept.",
+	 &a67_metrics_retention, 7 * 24 * 60, 60, 10 * 366 * 24 * 60, PGC_SIGHUP, GUC_UNIT_MIN},
 	{"a67.max_clients", "Number of connections that a listener keeps open.", &a67_max_clients, 1024,
 	 1, 100000, PGC_SIGHUP, 0},
 	{"a67.max_header_size", "Largest header of an HTTP request.", &a67_max_header_size, 16 * KB,
@@ -133,6 +149,10 @@ typedef struct BooleanSetting
 static const BooleanSetting booleans[] = {
 	{"a67.registration", "Whether strangers may make an account.", &a67_registration, true,
 	 PGC_SUSET},
+	{"a67.outbound_private",
+	 "Whether webhooks, mail and other requests to addresses that users chose may reach private "
+	 "networks.",
+	 &a67_outbound_private, false, PGC_SIGHUP},
 };
 
 static bool
@@ -243,6 +263,27 @@ assign_rate_limits(const char *value, void *extra)
 	a67_rates = extra;
 }
 
+static bool
+check_score_weights(char **value, void **extra, GucSource source)
+{
+	A67ScoreWeights *parsed = a67_guc_allocate(sizeof(*parsed));
+	char why[256];
+	bool understood;
+
+	if (parsed == NULL)
+		return false;
+	understood = a67_score_weights_parse(*value, parsed, why, sizeof(why));
+	if (understood)
+		*parsed = a67_score_normalise(parsed);
+	return keep_parsed(parsed, understood, why, extra);
+}
+
+static void
+assign_score_weights(const char *value, void *extra)
+{
+	a67_weights = extra;
+}
+
 static const struct config_enum_entry tls_modes[] = {
 	{"auto", A67_TLS_AUTO, false}, {"on", A67_TLS_ON, false},
 	{"off", A67_TLS_OFF, false},   {"true", A67_TLS_ON, true},
@@ -270,6 +311,8 @@ static const StringSetting strings[] = {
 	 &a67_listen_address, "127.0.0.1", PGC_POSTMASTER, 0, check_listen_address, NULL},
 	{"a67.master_key_file", "File of the key under which secrets are sealed.", &a67_master_key_file,
 	 "a67_master.key", PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_not_empty, NULL},
+	{"a67.master_key_command", "Shell command that prints master keys.", &a67_master_key_command,
+	 "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL},
 	{"a67.public_url", "URL under which nodes reach the listeners.", &a67_public_url, "",
 	 PGC_SIGHUP, 0, check_public_url, NULL},
 	{"a67.tls_certificate_file", "File of the certificate chain of the listeners (PEM).",
@@ -280,8 +323,14 @@ static const StringSetting strings[] = {
 	 &a67_cors_origins, "", PGC_SIGHUP, 0, check_cors_origins, NULL},
 	{"a67.trusted_proxies", "Networks whose X-Forwarded-For tells the address of the client.",
 	 &a67_trusted_proxies, "", PGC_SIGHUP, 0, check_trusted_proxies, assign_trusted_proxies},
+	{"a67.outbound_ca_file",
+	 "File of the certificate authorities (PEM) that webhooks, mail and other requests to addresses "
+	 "that users chose trust.",
+	 &a67_outbound_ca_file, "", PGC_SIGHUP, 0, check_file_name, NULL},
 	{"a67.rate_limits", "How many requests a client may send, by class of request.",
 	 &a67_rate_limits, A67_RATE_LIMITS_TEXT, PGC_SIGHUP, 0, check_rate_limits, assign_rate_limits},
+	{"a67.score_weights", "How much each part counts in the score of a node.", &a67_score_weights,
+	 A67_SCORE_WEIGHTS_TEXT, PGC_SUSET, 0, check_score_weights, assign_score_weights},
 };
 
 void

@@ -12,6 +12,7 @@
 
 #include "core/address.h"
 #include "core/rate.h"
+#include "core/score.h"
 
 #include <stdbool.h>
 
@@ -45,10 +46,13 @@ extern int a67_heartbeat_interval; /* ms */
 extern int a67_monitor_interval;   /* ms */
 extern int a67_reconcile_interval; /* ms */
 extern int a67_probe_timeout;	   /* ms */
+extern int a67_grace_period;	   /* ms; -1: by the heartbeat interval; read in SQL */
 extern int a67_push_timeout;	   /* ms */
 extern int a67_push_concurrency;
+extern int a67_outbound_timeout;	/* ms */
 extern int a67_deploy_timeout;		/* ms */
 extern int a67_node_token_lifetime; /* ms */
+extern int a67_metrics_retention;	/* minutes */
 extern int a67_max_clients;			/* per listener */
 extern int a67_max_header_size;		/* bytes */
 extern int a67_max_body_size;		/* bytes */
@@ -60,7 +64,10 @@ extern int a67_api_queue;
 extern int a67_password_memory; /* kB */
 extern int a67_password_iterations;
 extern bool a67_registration;
+extern bool a67_outbound_private;
+extern char *a67_outbound_ca_file;
 extern char *a67_master_key_file;
+extern char *a67_master_key_command;
 extern char *a67_public_url;
 extern char *a67_tls_certificate_file;
 extern char *a67_tls_key_file;
@@ -69,6 +76,8 @@ extern char *a67_trusted_proxies;
 extern const A67Networks *a67_trusted_networks; /* what a67.trusted_proxies says; never NULL */
 extern char *a67_rate_limits;
 extern const A67RateLimits *a67_rates; /* what a67.rate_limits says; never NULL */
+extern char *a67_score_weights;
+extern const A67ScoreWeights *a67_weights; /* what a67.score_weights says, normalised; never NULL */
 
 /* Declares all of them to the server and reserves the prefix "a67". Call once, from _PG_init. */
 void a67_settings_define(void);

@@ -27,6 +27,7 @@ typedef enum A67LockId
 {
 	A67_LOCK_STATUS, /* worker slots and listener entries */
 	A67_LOCK_KEYRING,
+	A67_LOCK_VAULT, /* the master keys */
 	A67_LOCK_LIVE,
 	A67_LOCK_TLS_PAIR, /* making the files of the self-made pair */
 	A67_LOCKS

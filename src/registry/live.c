@@ -1,251 +1,516 @@
 /*
- * live.c - the live node table over one fixed-size hash table in shared memory.
+ * live.c - the live node table: places, beats, and what they leave behind.
  *
- * Invariants: an entry's boot_id and state_version are those of the last beat that SQL accepted; `written`
+ * Invariants: a place's boot_id and state_version are those of the last beat that SQL accepted; `written`
  * counts writes of metrics and `flushed` is the count that the rows have. The epoch grows with each
  * forget, under the exclusive lock, so an acknowledgement that began before it can be told apart.
- * Locks: A67_LOCK_LIVE exclusive to add or drop entries, shared otherwise; then the entry's spinlock for its
- * content. Nothing throws while a spinlock is held.
+ * Locks: A67_LOCK_LIVE exclusive to take and free places and to publish facts, shared otherwise; then the
+ * place's spinlock for what beats write. A selection scans under the shared lock without spinlocks: every
+ * number of a candidate is whole, and a mixture of two beats is as true as either of them.
+ * Nothing throws while a lock is held.
  */
 #include "postgres.h"
 
 #include "registry/live.h"
 
-#include "access/xact.h"
+#include <math.h>
+
 #include "storage/shmem.h"
 #include "storage/spin.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
+#include "core/history.h"
 #include "platform/settings.h"
+#include "registry/live_table.h"
 
-/* Nodes that one transaction can forget one by one; beyond it, the whole table is dropped at commit. */
-#define FORGET_MAX 1024
+/* The clock of tenths starts this long before the table is made, so that older times can be told. */
+#define BEFORE_BASE (USECS_PER_DAY)
 
-typedef struct Entry
-{
-	uint8 node_id[16]; /* hash key: must be first */
-	slock_t lock;
-	uint32 written;
-	uint32 flushed;
-	TimestampTz last_seen_at;
-	A67Beat beat;
-} Entry;
+A67LiveHeader *a67_live_header;
+A67Candidate *a67_live_nodes;
+A67LiveSlot *a67_live_slots;
+float *a67_live_bounds;
 
-typedef struct LiveHeader
-{
-	pg_atomic_uint64 epoch;
-} LiveHeader;
-
-static LiveHeader *header;
-static HTAB *table;
-
-typedef struct Forgotten
-{
-	int count; /* FORGET_MAX + 1: all */
-	uint8 ids[FORGET_MAX][16];
-} Forgotten;
-
-static Forgotten *forgotten; /* by this transaction; in TopTransactionContext */
+static HTAB *places;
+static HTAB *owners;
 
 static Size
 area_size(void)
 {
-	return add_size(MAXALIGN(sizeof(LiveHeader)), hash_estimate_size(a67_max_nodes, sizeof(Entry)));
+	Size size = MAXALIGN(sizeof(A67LiveHeader));
+
+	size =
+		add_size(size, add_size(mul_size(a67_max_nodes, sizeof(A67Candidate)), PG_CACHE_LINE_SIZE));
+	size = add_size(size, mul_size(a67_max_nodes, sizeof(A67LiveSlot) + sizeof(float)));
+	size = add_size(size, hash_estimate_size(a67_max_nodes, sizeof(A67LivePlace)));
+	return add_size(size, hash_estimate_size(a67_max_nodes, sizeof(A67LiveOwner)));
+}
+
+static HTAB *
+attach_hash(const char *name, Size entry_size)
+{
+	HASHCTL control;
+
+	memset(&control, 0, sizeof(control));
+	control.keysize = 16;
+	control.entrysize = entry_size;
+	return ShmemInitHash(name, a67_max_nodes, a67_max_nodes, &control,
+						 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+}
+
+static void
+init_header(void)
+{
+	memset(a67_live_header, 0, sizeof(*a67_live_header));
+	pg_atomic_init_u64(&a67_live_header->epoch, 0);
+	a67_live_header->base = GetCurrentTimestamp() - BEFORE_BASE;
+	a67_live_header->free = A67_NO_PLACE;
+	a67_live_header->weights = *a67_weights;
 }
 
 static void
 attach(void)
 {
-	HASHCTL control;
 	bool found;
+	void *nodes;
 
-	header = ShmemInitStruct("a67 live header", sizeof(LiveHeader), &found);
+	a67_live_header = ShmemInitStruct("a67 live header", sizeof(A67LiveHeader), &found);
 	if (!found)
-		pg_atomic_init_u64(&header->epoch, 0);
-
-	memset(&control, 0, sizeof(control));
-	control.keysize = 16;
-	control.entrysize = sizeof(Entry);
-	table = ShmemInitHash("a67 live nodes", a67_max_nodes, a67_max_nodes, &control,
-						  HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+		init_header();
+	nodes =
+		ShmemInitStruct("a67 live nodes",
+						mul_size(a67_max_nodes, sizeof(A67Candidate)) + PG_CACHE_LINE_SIZE, &found);
+	a67_live_nodes = (A67Candidate *) TYPEALIGN(PG_CACHE_LINE_SIZE, nodes);
+	a67_live_slots =
+		ShmemInitStruct("a67 live slots", mul_size(a67_max_nodes, sizeof(A67LiveSlot)), &found);
+	a67_live_bounds =
+		ShmemInitStruct("a67 live bounds", mul_size(a67_max_nodes, sizeof(float)), &found);
+	places = attach_hash("a67 live places", sizeof(A67LivePlace));
+	owners = attach_hash("a67 live owners", sizeof(A67LiveOwner));
 }
 
 const A67ShmemArea a67_live_area = {area_size, attach};
 
+uint32
+a67_live_tenths(TimestampTz base, TimestampTz at)
+{
+	int64 tenths = (at - base) / (A67_TENTH_MS * 1000);
+
+	if (tenths < 1)
+		return 1;
+	return tenths < UINT32_MAX ? (uint32) tenths : UINT32_MAX;
+}
+
+/* ---- places and owners ------------------------------------------------------------------------- */
+
+uint32
+a67_live_place(const uint8 node_id[16])
+{
+	A67LivePlace *entry = hash_search(places, node_id, HASH_FIND, NULL);
+
+	return entry != NULL ? entry->place : A67_NO_PLACE;
+}
+
+A67LiveOwner *
+a67_live_owner(const uint8 owner_id[16])
+{
+	return hash_search(owners, owner_id, HASH_FIND, NULL);
+}
+
+void
+a67_live_slot_init(A67Candidate *node, A67LiveSlot *slot, const uint8 node_id[16])
+{
+	memset(node, 0, sizeof(*node));
+	node->flags = A67_NODE_USED;
+	node->cpu_percent = node->memory_percent = node->latency_ms = NAN;
+	node->active_connections = A67_UNKNOWN_COUNT;
+	memset(slot, 0, sizeof(*slot));
+	SpinLockInit(&slot->lock);
+	memcpy(slot->traits.id, node_id, 16);
+}
+
+/* Keeps the bound of a place; whoever may write the candidate may write this. */
+static void
+keep_bound(uint32 place)
+{
+	A67ScoreBounds bounds = a67_score_bounds(&a67_live_header->weights);
+
+	a67_live_bounds[place] = a67_score_bound(&a67_live_nodes[place], &bounds);
+}
+
+/* Takes a place for a node that has none; A67_NO_PLACE when the table is full. */
+static uint32
+take_place(const uint8 node_id[16])
+{
+	A67LiveHeader *header = a67_live_header;
+	A67LivePlace *entry;
+	uint32 place = header->free;
+	bool found;
+
+	if (place == A67_NO_PLACE && header->used == (uint32) a67_max_nodes)
+		return A67_NO_PLACE;
+	entry = hash_search(places, node_id, HASH_ENTER_NULL, &found);
+	if (entry == NULL)
+		return A67_NO_PLACE;
+	if (place != A67_NO_PLACE)
+		header->free = a67_live_slots[place].next_free;
+	else
+		place = header->used++;
+	entry->place = place;
+	a67_live_slot_init(&a67_live_nodes[place], &a67_live_slots[place], node_id);
+	a67_live_slots[place].made = header->generation;
+	keep_bound(place);
+	return place;
+}
+
+/* One node less of that owner. */
+static void
+leave_owner(const A67LiveSlot *slot)
+{
+	A67LiveOwner *owner = a67_live_owner(slot->owner_id);
+
+	if (slot->versions[A67_FACTS_NODE] != 0 && owner != NULL && --owner->nodes == 0)
+		(void) hash_search(owners, slot->owner_id, HASH_REMOVE, NULL);
+}
+
+static void
+free_place(uint32 place)
+{
+	A67LiveSlot *slot = &a67_live_slots[place];
+
+	leave_owner(slot);
+	(void) hash_search(places, slot->traits.id, HASH_REMOVE, NULL);
+	a67_live_nodes[place].flags = 0;
+	a67_live_nodes[place].owner = 0;
+	slot->next_free = a67_live_header->free;
+	a67_live_header->free = place;
+	/* There is room again for one that found none: let the next selection look. */
+	if (a67_live_header->overflowed)
+		a67_live_header->built = a67_live_header->overflowed = false;
+}
+
+/* Makes the node one of that owner's. There are never more owners than nodes, so it always succeeds. */
+static void
+join_owner(A67Candidate *node, A67LiveSlot *slot, const uint8 owner_id[16])
+{
+	A67LiveOwner *owner;
+	bool found;
+
+	if (slot->versions[A67_FACTS_NODE] != 0 && memcmp(slot->owner_id, owner_id, 16) == 0)
+		return;
+	leave_owner(slot);
+	slot->versions[A67_FACTS_NODE] = 0;
+	memcpy(slot->owner_id, owner_id, 16);
+	node->owner = 0;
+	owner = hash_search(owners, owner_id, HASH_ENTER_NULL, &found);
+	if (owner == NULL)
+		return;
+	if (!found)
+	{
+		owner->number = ++a67_live_header->next_owner;
+		owner->nodes = 0;
+		pg_atomic_init_u32(&owner->turn, 0);
+	}
+	owner->nodes++;
+	node->owner = owner->number;
+}
+
+void
+a67_live_remove(const uint8 node_id[16])
+{
+	uint32 place = a67_live_place(node_id);
+
+	pg_atomic_fetch_add_u64(&a67_live_header->epoch, 1);
+	a67_live_header->published++;
+	if (place != A67_NO_PLACE)
+		free_place(place);
+}
+
+void
+a67_live_publish(const A67NodeFacts *facts)
+{
+	uint32 place = a67_live_place(facts->traits.id);
+	A67LiveSlot *slot;
+
+	if (facts->kind == A67_FACTS_NODE && facts->node.removed)
+	{
+		a67_live_remove(facts->traits.id);
+		return;
+	}
+	if (place == A67_NO_PLACE && facts->kind == A67_FACTS_NODE)
+	{
+		place = take_place(facts->traits.id);
+		a67_live_header->overflowed |= place == A67_NO_PLACE;
+	}
+	if (place == A67_NO_PLACE)
+	{
+		a67_live_header->missed++;
+		return;
+	}
+	slot = &a67_live_slots[place];
+	if (facts->version < slot->versions[facts->kind])
+		return;
+	a67_live_header->published++;
+	if (facts->kind == A67_FACTS_NODE)
+		join_owner(&a67_live_nodes[place], slot, facts->node.owner_id);
+	a67_facts_apply(&a67_live_nodes[place], slot, facts, a67_live_header->base);
+	keep_bound(place);
+}
+
+void
+a67_live_reweigh(void)
+{
+	if (a67_live_header == NULL)
+		return;
+	LWLockAcquire(a67_lock(A67_LOCK_LIVE), LW_EXCLUSIVE);
+	if (!a67_score_same_weights(&a67_live_header->weights, a67_weights))
+	{
+		a67_live_header->weights = *a67_weights;
+		for (uint32 i = 0; i < a67_live_header->used; i++)
+			keep_bound(i);
+	}
+	LWLockRelease(a67_lock(A67_LOCK_LIVE));
+}
+
+/* ---- beats ------------------------------------------------------------------------------------- */
+
 uint64
 a67_live_epoch(void)
 {
-	return header ? pg_atomic_read_u64(&header->epoch) : 0;
+	return a67_live_header ? pg_atomic_read_u64(&a67_live_header->epoch) : 0;
 }
 
-/* Overwrites the metrics with a beat that is not older than what is there. */
+/* Adds to the fading history; the place's spinlock or the exclusive lock is held. */
 static void
-store(Entry *entry, const A67Beat *beat, TimestampTz now)
+add_history(uint32 place, TimestampTz now, const A67History *seen)
 {
-	entry->last_seen_at = Max(entry->last_seen_at, now);
-	if (beat->seq < entry->beat.seq)
+	A67Candidate *node = &a67_live_nodes[place];
+	A67LiveSlot *slot = &a67_live_slots[place];
+	A67History history = {node->requests, node->failures, node->latency_ms, slot->latency_of,
+						  (int64) node->history_at * A67_TENTH_MS};
+
+	a67_history_add(&history, (int64) a67_live_tenths(a67_live_header->base, now) * A67_TENTH_MS,
+					seen->requests, seen->failures, seen->latency_ms);
+	node->requests = (float) history.requests;
+	node->failures = (float) history.failures;
+	node->latency_ms = (float) history.latency_ms;
+	slot->latency_of = history.latency_of;
+	node->history_at = (uint32) (history.at_ms / A67_TENTH_MS);
+	keep_bound(place);
+}
+
+/* Lets selections see the metrics of a beat. */
+static void
+show_metrics(uint32 place, const A67NodeMetrics *metrics, TimestampTz now)
+{
+	A67Candidate *node = &a67_live_nodes[place];
+	A67History seen = {(double) metrics->requests, (double) metrics->failures, metrics->latency_ms,
+					   0, 0};
+
+	node->cpu_percent = metrics->cpu_percent;
+	node->memory_percent = metrics->memory_percent;
+	node->active_connections =
+		metrics->active_requests >= 0 ? (uint32) metrics->active_requests : A67_UNKNOWN_COUNT;
+	node->metrics_at = Max(node->metrics_at, a67_live_tenths(a67_live_header->base, now));
+	if (metrics->requests > 0 || metrics->latency_ms >= 0)
+		add_history(place, now, &seen);
+	else
+		keep_bound(place);
+}
+
+/* Overwrites the metrics with a beat that is not older than what is there; what only counts is added up. */
+static void
+store(uint32 place, const A67Beat *beat, TimestampTz now)
+{
+	A67LiveSlot *slot = &a67_live_slots[place];
+	A67NodeMetrics waiting = slot->beat.metrics;
+
+	slot->last_seen_at = Max(slot->last_seen_at, now);
+	if (beat->seq < slot->beat.seq)
 		return;
-	entry->beat.seq = beat->seq;
-	entry->beat.metrics = beat->metrics;
-	entry->written++;
+	slot->beat.seq = beat->seq;
+	slot->beat.metrics = beat->metrics;
+	if (slot->written != slot->flushed)
+		a67_counts_add(&slot->beat.metrics, &waiting);
+	slot->written++;
+	show_metrics(place, &beat->metrics, now);
 }
 
 A67LiveResult
 a67_live_beat(const uint8 node_id[16], const A67Beat *beat, TimestampTz now)
 {
 	A67LiveResult result = A67_LIVE_UNKNOWN;
-	Entry *entry;
+	uint32 place;
 
-	if (table == NULL)
+	if (a67_live_header == NULL)
 		return A67_LIVE_UNKNOWN;
 	LWLockAcquire(a67_lock(A67_LOCK_LIVE), LW_SHARED);
-	entry = hash_search(table, node_id, HASH_FIND, NULL);
-	if (entry != NULL)
+	place = a67_live_place(node_id);
+	if (place != A67_NO_PLACE)
 	{
-		SpinLockAcquire(&entry->lock);
-		if (entry->beat.state_version == beat->state_version &&
-			strcmp(entry->beat.boot_id, beat->boot_id) == 0)
+		A67LiveSlot *slot = &a67_live_slots[place];
+
+		SpinLockAcquire(&slot->lock);
+		if (slot->beat.boot_id[0] != '\0' && slot->beat.state_version == beat->state_version &&
+			strcmp(slot->beat.boot_id, beat->boot_id) == 0)
 		{
-			store(entry, beat, now);
+			store(place, beat, now);
 			result = A67_LIVE_STORED;
 		}
-		SpinLockRelease(&entry->lock);
+		SpinLockRelease(&slot->lock);
 	}
 	LWLockRelease(a67_lock(A67_LOCK_LIVE));
 	return result;
 }
 
-/* The entry of a node, made when there is none and room; the exclusive lock is held. */
-static Entry *
-enter(const uint8 node_id[16])
-{
-	bool found;
-	Entry *entry = hash_search(table, node_id, HASH_ENTER_NULL, &found);
-
-	if (entry == NULL || found)
-		return entry;
-	SpinLockInit(&entry->lock);
-	entry->written = 0;
-	entry->flushed = 0;
-	entry->last_seen_at = 0;
-	memset(&entry->beat, 0, sizeof(entry->beat));
-	return entry;
-}
-
 void
 a67_live_ack(const uint8 node_id[16], const A67Beat *beat, TimestampTz now, uint64 epoch)
 {
-	Entry *entry;
+	uint32 place = A67_NO_PLACE;
 
-	if (table == NULL)
+	if (a67_live_header == NULL)
 		return;
 	LWLockAcquire(a67_lock(A67_LOCK_LIVE), LW_EXCLUSIVE);
-	entry = a67_live_epoch() == epoch ? enter(node_id) : NULL;
-	if (entry != NULL)
+	if (a67_live_epoch() == epoch)
 	{
+		place = a67_live_place(node_id);
+		if (place == A67_NO_PLACE)
+			place = take_place(node_id);
+	}
+	if (place != A67_NO_PLACE)
+	{
+		A67LiveSlot *slot = &a67_live_slots[place];
+
 		/* SQL has written these metrics to the rows itself: nothing to flush. */
-		entry->beat = *beat;
-		entry->last_seen_at = Max(entry->last_seen_at, now);
-		entry->flushed = ++entry->written;
+		slot->beat = *beat;
+		slot->last_seen_at = Max(slot->last_seen_at, now);
+		slot->flushed = ++slot->written;
+		show_metrics(place, &beat->metrics, now);
 	}
 	LWLockRelease(a67_lock(A67_LOCK_LIVE));
+}
+
+bool
+a67_live_restore(const uint8 node_id[16], const A67Beat *beat, TimestampTz seen_at, uint64 epoch)
+{
+	uint32 place;
+	bool current;
+
+	if (a67_live_header == NULL)
+		return true;
+	LWLockAcquire(a67_lock(A67_LOCK_LIVE), LW_EXCLUSIVE);
+	current = a67_live_epoch() == epoch;
+	place = current ? a67_live_place(node_id) : A67_NO_PLACE;
+	if (current && place == A67_NO_PLACE)
+		place = take_place(node_id);
+	if (place != A67_NO_PLACE && a67_live_slots[place].beat.boot_id[0] == '\0')
+	{
+		A67LiveSlot *slot = &a67_live_slots[place];
+
+		slot->beat = *beat;
+		slot->last_seen_at = Max(slot->last_seen_at, seen_at);
+		slot->flushed = slot->written;
+	}
+	LWLockRelease(a67_lock(A67_LOCK_LIVE));
+	return current;
 }
 
 void
 a67_live_forget(const uint8 node_id[16])
 {
-	if (table == NULL)
+	uint32 place;
+
+	if (a67_live_header == NULL)
 		return;
 	LWLockAcquire(a67_lock(A67_LOCK_LIVE), LW_EXCLUSIVE);
-	pg_atomic_fetch_add_u64(&header->epoch, 1);
-	(void) hash_search(table, node_id, HASH_REMOVE, NULL);
+	pg_atomic_fetch_add_u64(&a67_live_header->epoch, 1);
+	place = a67_live_place(node_id);
+	if (place != A67_NO_PLACE)
+	{
+		A67LiveSlot *slot = &a67_live_slots[place];
+
+		memset(&slot->beat, 0, sizeof(slot->beat));
+		slot->flushed = slot->written;
+		if (slot->versions[A67_FACTS_NODE] == 0)
+			free_place(place);
+	}
 	LWLockRelease(a67_lock(A67_LOCK_LIVE));
+}
+
+static void
+empty_hash(HTAB *hash)
+{
+	HASH_SEQ_STATUS scan;
+	void *entry;
+
+	hash_seq_init(&scan, hash);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+		(void) hash_search(hash, entry, HASH_REMOVE, NULL);
 }
 
 void
 a67_live_clear(void)
 {
-	HASH_SEQ_STATUS scan;
-	Entry *entry;
+	A67LiveHeader *header = a67_live_header;
 
-	if (table == NULL)
+	if (header == NULL)
 		return;
 	LWLockAcquire(a67_lock(A67_LOCK_LIVE), LW_EXCLUSIVE);
 	pg_atomic_fetch_add_u64(&header->epoch, 1);
-	hash_seq_init(&scan, table);
-	while ((entry = hash_seq_search(&scan)) != NULL)
-		(void) hash_search(table, entry->node_id, HASH_REMOVE, NULL);
+	empty_hash(places);
+	empty_hash(owners);
+	header->used = 0;
+	header->free = A67_NO_PLACE;
+	header->built = header->overflowed = header->complained = false;
+	header->published++;
 	LWLockRelease(a67_lock(A67_LOCK_LIVE));
 }
 
-static void
-at_end_of_transaction(XactEvent event, void *arg)
+bool
+a67_live_observe(const uint8 node_id[16], double requests, double failures, double latency_ms,
+				 TimestampTz now)
 {
-	Forgotten *list = forgotten;
+	A67History seen = {requests, failures, latency_ms, 0, 0};
+	uint32 place;
 
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
-		return;
-	forgotten = NULL; /* its memory goes with the transaction */
-	if (list == NULL || event == XACT_EVENT_ABORT)
-		return;
-
-	/* A prepared transaction forgets at once: a superfluous loss costs one beat through SQL. */
-	if (list->count > FORGET_MAX)
-		a67_live_clear();
-	else
+	if (a67_live_header == NULL)
+		return false;
+	LWLockAcquire(a67_lock(A67_LOCK_LIVE), LW_SHARED);
+	place = a67_live_place(node_id);
+	if (place != A67_NO_PLACE)
 	{
-		for (int i = 0; i < list->count; i++)
-			a67_live_forget(list->ids[i]);
+		SpinLockAcquire(&a67_live_slots[place].lock);
+		add_history(place, now, &seen);
+		SpinLockRelease(&a67_live_slots[place].lock);
 	}
+	LWLockRelease(a67_lock(A67_LOCK_LIVE));
+	return place != A67_NO_PLACE;
 }
 
-void
-a67_live_forget_at_commit(const uint8 node_id[16])
-{
-	static bool registered = false;
-
-	if (table == NULL)
-		return;
-	if (!registered)
-		RegisterXactCallback(at_end_of_transaction, NULL);
-	registered = true;
-	if (forgotten == NULL)
-		forgotten = MemoryContextAllocZero(TopTransactionContext, sizeof(*forgotten));
-	if (forgotten->count < FORGET_MAX)
-		memcpy(forgotten->ids[forgotten->count], node_id, 16);
-	if (forgotten->count <= FORGET_MAX)
-		forgotten->count++;
-}
+/* ---- reading ----------------------------------------------------------------------------------- */
 
 int
 a67_live_drain(A67LiveDirty *out, int max)
 {
-	HASH_SEQ_STATUS scan;
-	Entry *entry;
 	int count = 0;
 
-	if (table == NULL || max <= 0)
+	if (a67_live_header == NULL || max <= 0)
 		return 0;
 	LWLockAcquire(a67_lock(A67_LOCK_LIVE), LW_SHARED);
-	hash_seq_init(&scan, table);
-	while ((entry = hash_seq_search(&scan)) != NULL)
+	for (uint32 i = 0; i < a67_live_header->used && count < max; i++)
 	{
-		SpinLockAcquire(&entry->lock);
-		if (entry->written != entry->flushed)
-		{
-			memcpy(out[count].node_id, entry->node_id, 16);
-			out[count].generation = entry->written;
-			out[count].at = entry->last_seen_at;
-			out[count].metrics = entry->beat.metrics;
-			count++;
-		}
-		SpinLockRelease(&entry->lock);
-		if (count == max)
-		{
-			hash_seq_term(&scan);
-			break;
-		}
+		A67LiveSlot *slot = &a67_live_slots[i];
+
+		if (!(a67_live_nodes[i].flags & A67_NODE_USED) || slot->written == slot->flushed)
+			continue;
+		SpinLockAcquire(&slot->lock);
+		memcpy(out[count].node_id, slot->traits.id, 16);
+		out[count].generation = slot->written;
+		out[count].at = slot->last_seen_at;
+		out[count].metrics = slot->beat.metrics;
+		SpinLockRelease(&slot->lock);
+		count++;
 	}
 	LWLockRelease(a67_lock(A67_LOCK_LIVE));
 	return count;
@@ -254,50 +519,68 @@ a67_live_drain(A67LiveDirty *out, int max)
 void
 a67_live_flushed(const A67LiveDirty *entries, int count)
 {
-	if (table == NULL)
+	if (a67_live_header == NULL)
 		return;
 	LWLockAcquire(a67_lock(A67_LOCK_LIVE), LW_SHARED);
 	for (int i = 0; i < count; i++)
 	{
-		Entry *entry = hash_search(table, entries[i].node_id, HASH_FIND, NULL);
+		uint32 place = a67_live_place(entries[i].node_id);
+		A67LiveSlot *slot;
 
-		if (entry == NULL)
+		if (place == A67_NO_PLACE)
 			continue;
-		SpinLockAcquire(&entry->lock);
-		if (entry->flushed != entry->written)
-			entry->flushed = entries[i].generation;
-		SpinLockRelease(&entry->lock);
+		slot = &a67_live_slots[place];
+		SpinLockAcquire(&slot->lock);
+		if ((int32) (entries[i].generation - slot->flushed) > 0)
+		{
+			slot->flushed = entries[i].generation;
+			if (slot->flushed != slot->written)
+				a67_counts_subtract(&slot->beat.metrics, &entries[i].metrics);
+		}
+		SpinLockRelease(&slot->lock);
 	}
 	LWLockRelease(a67_lock(A67_LOCK_LIVE));
 }
 
+static void
+copy_place(uint32 place, TimestampTz now, A67LiveRow *row)
+{
+	TimestampTz base = a67_live_header->base;
+	A67LiveSlot *slot = &a67_live_slots[place];
+	double left;
+
+	SpinLockAcquire(&slot->lock);
+	row->last_seen_at = slot->last_seen_at;
+	row->beat = slot->beat;
+	row->node = a67_live_nodes[place];
+	SpinLockRelease(&slot->lock);
+	memcpy(row->node_id, slot->traits.id, 16);
+	memcpy(row->owner_id, slot->owner_id, 16);
+	row->metrics_at =
+		row->node.metrics_at == 0 ? 0 : base + (int64) row->node.metrics_at * A67_TENTH_MS * 1000;
+	left =
+		a67_score_decay(((int64) a67_live_tenths(base, now) - row->node.history_at) * A67_TENTH_MS);
+	row->requests = row->node.requests * left;
+	row->failures = row->node.failures * left;
+}
+
 A67LiveRow *
-a67_live_copy(int *count)
+a67_live_copy(TimestampTz now, int *count)
 {
 	/* Room is taken before the lock; nodes that arrive in between are not shown this time. */
-	long room = table ? hash_get_num_entries(table) + 64 : 0;
+	uint32 room = a67_live_header ? a67_live_header->used + 64 : 0;
 	A67LiveRow *rows =
 		MemoryContextAllocHuge(CurrentMemoryContext, (Size) (room + 1) * sizeof(A67LiveRow));
-	HASH_SEQ_STATUS scan;
-	Entry *entry;
 
 	*count = 0;
-	if (table == NULL)
+	if (a67_live_header == NULL)
 		return rows;
 	LWLockAcquire(a67_lock(A67_LOCK_LIVE), LW_SHARED);
-	hash_seq_init(&scan, table);
-	while (*count < room && (entry = hash_seq_search(&scan)) != NULL)
+	for (uint32 i = 0; i < a67_live_header->used && *count < (int) room; i++)
 	{
-		A67LiveRow *row = &rows[(*count)++];
-
-		memcpy(row->node_id, entry->node_id, sizeof(row->node_id));
-		SpinLockAcquire(&entry->lock);
-		row->last_seen_at = entry->last_seen_at;
-		row->beat = entry->beat;
-		SpinLockRelease(&entry->lock);
+		if (a67_live_nodes[i].flags & A67_NODE_USED)
+			copy_place(i, now, &rows[(*count)++]);
 	}
-	if (*count == room)
-		hash_seq_term(&scan);
 	LWLockRelease(a67_lock(A67_LOCK_LIVE));
 	return rows;
 }

@@ -1,11 +1,13 @@
 /*
- * live.h - the live node table: what heartbeats said last, in shared memory, without SQL.
+ * live.h - the live node table: what rows and heartbeats say of each node, in shared memory.
  *
- * An entry exists for a node whose beat SQL has accepted. As long as boot_id and state_version stay those,
- * later beats only overwrite metrics here, and the telemetry worker writes them to rows in batches. The rows
- * are the truth: every entry can be lost at any time, and the next beat goes through SQL and makes it again.
- * Up to a67.max_nodes entries under A67_LOCK_LIVE (shared for beats, plus a spinlock per entry); when full,
- * further nodes simply keep to the SQL path.
+ * Facts (owner, status, capacity, promises) are published by the transactions that change the rows, at their
+ * commit; selections scan them (live_view.h). The fast path knows a node whose beat SQL has accepted: as
+ * long as boot_id and state_version stay those, later beats only overwrite metrics here, and the telemetry
+ * worker writes them to rows in batches. The rows are the truth: the table can be lost at any time, and is
+ * then read from them again: facts by a rebuild, the last beats by the telemetry worker.
+ * Up to a67.max_nodes nodes under A67_LOCK_LIVE (shared for beats, plus a spinlock per node); further
+ * nodes keep to the SQL path, and selections then read rows.
  */
 #ifndef A67_LIVE_H
 #define A67_LIVE_H
@@ -14,30 +16,8 @@
 
 #include "datatype/timestamp.h"
 
+#include "core/beat.h"
 #include "platform/shmem.h"
-
-#define A67_BOOT_ID_SIZE 65
-
-/* Metrics of one heartbeat; NaN or -1 (counts) where the agent sent nothing. */
-typedef struct A67NodeMetrics
-{
-	float cpu_percent;
-	float memory_percent;
-	float disk_percent;
-	float load1;
-	int64 memory_free_bytes;
-	int64 memory_total_bytes;
-	int64 uptime_s;
-	int32 active_requests;
-} A67NodeMetrics;
-
-typedef struct A67Beat
-{
-	char boot_id[A67_BOOT_ID_SIZE]; /* longer ones do not fit the fast path: use SQL */
-	int64 seq;
-	int64 state_version;
-	A67NodeMetrics metrics;
-} A67Beat;
 
 typedef enum A67LiveResult
 {
@@ -54,12 +34,17 @@ typedef struct A67LiveDirty
 	A67NodeMetrics metrics;
 } A67LiveDirty;
 
-/* An entry as SQL shows it. */
+/* A node as SQL shows it. */
 typedef struct A67LiveRow
 {
 	uint8 node_id[16];
-	TimestampTz last_seen_at;
+	uint8 owner_id[16];
+	TimestampTz last_seen_at; /* 0: no beat that the fast path knows */
 	A67Beat beat;
+	A67Candidate node;
+	TimestampTz metrics_at; /* 0: never */
+	double requests;		/* faded to the time of the copy */
+	double failures;
 } A67LiveRow;
 
 extern const A67ShmemArea a67_live_area;
@@ -74,12 +59,30 @@ A67LiveResult a67_live_beat(const uint8 node_id[16], const A67Beat *beat, Timest
 void a67_live_ack(const uint8 node_id[16], const A67Beat *beat, TimestampTz now, uint64 epoch);
 uint64 a67_live_epoch(void);
 
+/*
+ * Makes the fast path know a node by what its row says of the last beat that SQL has accepted, unless it knows
+ * one already; beat holds no metrics. `epoch` is from before the row was read. False: a node was forgotten
+ * since, so what was read may be out of date, and nothing is stored.
+ */
+bool a67_live_restore(const uint8 node_id[16], const A67Beat *beat, TimestampTz seen_at,
+					  uint64 epoch);
+
 /* Drops the node's entry now, or when the current transaction commits. */
 void a67_live_forget(const uint8 node_id[16]);
 void a67_live_forget_at_commit(const uint8 node_id[16]);
 
-/* Drops all entries (the extension went away). */
+/* Drops everything (the extension went away); the next selection builds it anew. */
 void a67_live_clear(void);
+
+/*
+ * Adds to a node's history what somebody else saw of it: requests and failures since the last call, and
+ * their mean latency (NaN: unknown). False when the table has no such node. Never throws.
+ */
+bool a67_live_observe(const uint8 node_id[16], double requests, double failures, double latency_ms,
+					  TimestampTz now);
+
+/* Works out anew what follows from a67.score_weights; for the one process that watches the settings. */
+void a67_live_reweigh(void);
 
 /* Copies up to max entries whose metrics are newer than the last flush; returns how many. */
 int a67_live_drain(A67LiveDirty *out, int max);
@@ -87,7 +90,7 @@ int a67_live_drain(A67LiveDirty *out, int max);
 /* Marks them as written to rows, except where a newer beat has come in meanwhile. */
 void a67_live_flushed(const A67LiveDirty *entries, int count);
 
-/* All entries, palloc'd. Throws when out of memory, before any lock is taken. */
-A67LiveRow *a67_live_copy(int *count);
+/* All nodes as of now, palloc'd. Throws when out of memory, before any lock is taken. */
+A67LiveRow *a67_live_copy(TimestampTz now, int *count);
 
 #endif /* A67_LIVE_H */

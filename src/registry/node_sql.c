@@ -7,49 +7,96 @@
 
 #include "fmgr.h"
 #include "funcapi.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 
 #include "core/nodefsm.h"
 #include "core/pace.h"
 #include "platform/errors.h"
+#include "registry/caller.h"
 
 #define DOUBLINGS_MAX 30
+
+static A67NodeStatus
+status_arg(FunctionCallInfo fcinfo, int number)
+{
+	A67NodeStatus status;
+
+	if (!a67_node_status_parse(text_to_cstring(PG_GETARG_TEXT_PP(number)), &status))
+		a67_error_parameter("status", "There is no such status of a node.");
+	return status;
+}
+
+static uint32_t
+count_arg(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	if (PG_GETARG_INT32(number) < 0)
+		a67_error_parameter(name, "It must not be negative.");
+	return (uint32_t) PG_GETARG_INT32(number);
+}
 
 PG_FUNCTION_INFO_V1(a67_sql_node_step);
 
 /*
- * _node_step(status text, failures integer, goods integer, sign text)
- * returns table (status text, failures integer, goods integer); strict, one row
+ * _node_step(status text, failures integer, goods integer, sign text, flaps float8, elapsed_s float8,
+ * hold boolean) returns table (status text, failures integer, goods integer, flaps float8); strict,
+ * one row. flaps are those of elapsed_s ago; hold keeps nodes from becoming failed.
  */
 Datum
 a67_sql_node_step(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	A67NodeHealth health;
+	A67NodeLimits limits = A67_NODE_LIMITS_DEFAULT;
+	A67NodeHealth health = {.status = status_arg(fcinfo, 0)};
+	A67NodeHealth before;
+	double flaps = a67_node_flaps_fade(PG_GETARG_FLOAT8(4), PG_GETARG_FLOAT8(5));
 	A67NodeSign sign;
-	Datum values[3];
-	bool nulls[3] = {false};
+	Datum values[4];
+	bool nulls[4] = {false};
 
-	if (!a67_node_status_parse(text_to_cstring(PG_GETARG_TEXT_PP(0)), &health.status))
-		a67_error_parameter("status", "There is no such status of a node.");
-	if (PG_GETARG_INT32(1) < 0)
-		a67_error_parameter("failures", "It must not be negative.");
-	if (PG_GETARG_INT32(2) < 0)
-		a67_error_parameter("goods", "It must not be negative.");
+	health.failures = count_arg(fcinfo, 1, "failures");
+	health.goods = count_arg(fcinfo, 2, "goods");
 	if (!a67_node_sign_parse(text_to_cstring(PG_GETARG_TEXT_PP(3)), &sign))
 		a67_error_parameter("sign", "There is no such sign.");
-	health.failures = (uint32_t) PG_GETARG_INT32(1);
-	health.goods = (uint32_t) PG_GETARG_INT32(2);
+	before = health;
+	limits.hold = PG_GETARG_BOOL(6);
+	limits.recover_after = a67_node_recover_after(flaps);
 	InitMaterializedSRF(fcinfo, 0);
 
-	health = a67_nodefsm_step(health, sign, NULL);
+	health = a67_nodefsm_step(health, sign, &limits);
+	if (a67_node_fell(before, health))
+		flaps = Min(flaps + 1.0, A67_NODE_FLAPS_MAX);
 	values[0] = CStringGetTextDatum(a67_node_status_name(health.status));
 	values[1] = Int32GetDatum((int32) Min(health.failures, (uint32_t) PG_INT32_MAX));
 	values[2] = Int32GetDatum((int32) Min(health.goods, (uint32_t) PG_INT32_MAX));
+	values[3] = Float8GetDatum(flaps);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	PG_RETURN_VOID();
+}
+
+/* A number, 0 where it is not known. */
+static double
+number_arg(FunctionCallInfo fcinfo, int number)
+{
+	return PG_ARGISNULL(number) ? 0.0 : PG_GETARG_FLOAT8(number);
+}
+
+PG_FUNCTION_INFO_V1(a67_sql_node_beat_sign);
+
+/*
+ * _node_beat_sign(status text, cpu_percent float8, memory_percent float8, requests float8, failures float8)
+ * returns text: the sign of a fresh heartbeat. Figures that are NULL speak for the node; status must not be.
+ */
+Datum
+a67_sql_node_beat_sign(PG_FUNCTION_ARGS)
+{
+	double rate = a67_node_error_rate(number_arg(fcinfo, 3), number_arg(fcinfo, 4));
+	A67NodeSign sign;
+
+	if (PG_ARGISNULL(0))
+		a67_error_parameter("status", "It must not be null.");
+	sign = a67_nodefsm_beat_sign(status_arg(fcinfo, 0), number_arg(fcinfo, 1),
+								 number_arg(fcinfo, 2), rate);
+	PG_RETURN_TEXT_P(cstring_to_text(a67_node_sign_name(sign)));
 }
 
 PG_FUNCTION_INFO_V1(a67_sql_backoff_ms);
@@ -85,8 +132,5 @@ PG_FUNCTION_INFO_V1(a67_sql_is_admin);
 Datum
 a67_sql_is_admin(PG_FUNCTION_ARGS)
 {
-	Oid admin = get_role_oid("a67_admin", true);
-	Oid caller = GetOuterUserId();
-
-	PG_RETURN_BOOL(OidIsValid(admin) ? has_privs_of_role(caller, admin) : superuser_arg(caller));
+	PG_RETURN_BOOL(a67_caller_is_admin());
 }

@@ -6,6 +6,7 @@ new session; the older ones stay part of the node while something lives in them.
 """
 
 import atexit
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 def agent_program():
     return Path(os.environ.get("A67_AGENT", REPOSITORY / "build" / "agent" / "a67-agent"))
+
+
+def remove_secrets(state):
+    """Removes what a dead node with this state directory has left in memory: files of secrets."""
+    try:
+        node_id = json.loads((Path(state) / "node.json").read_text())["node_id"]
+        shutil.rmtree(f"/dev/shm/a67-{node_id}", ignore_errors=True)
+    except (OSError, ValueError, KeyError):
+        pass  # it never joined
 
 
 class Agent:
@@ -97,6 +107,7 @@ class Agent:
         """Ends the node whatever its state, and removes its files."""
         process.end(self.members())
         self._reap()
+        remove_secrets(self.state)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _reap(self):

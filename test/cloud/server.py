@@ -108,6 +108,7 @@ class Cluster:
         self.data = self.folder / "data"
         self.log = self.folder / "server.log"
         self.socket = self._socket_directory()
+        self.environment = {}
         self.popen = None
         self.postmaster = None
         self.noticed = 0
@@ -150,7 +151,8 @@ class Cluster:
 
     def start(self, timeout=60):
         """Starts the postmaster and waits until it takes connections."""
-        self.popen = process.spawn([server_program("postgres"), "-D", self.data], self.log)
+        self.popen = process.spawn([server_program("postgres"), "-D", self.data], self.log,
+                                   **self.environment)
         self.postmaster = process.look(self.popen.pid)
 
         def ready():

@@ -143,6 +143,7 @@ class AgentAlone:
         for one in self.processes():
             one.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(f"/dev/shm/a67-{self.controller.node_id}", ignore_errors=True)
 
 
 def zombies_of(pid):

@@ -74,6 +74,22 @@ def make_cloud():
         bringing.close()
 
 
+@pytest.fixture
+def make_cluster():
+    """Servers of this test alone, with the extension unless that is False; environment is the postmaster's."""
+    made = []
+
+    def make(settings=None, environment=None, fsync=False, extension=True):
+        cluster = Cluster(settings=settings, fsync=fsync)
+        cluster.environment = environment or {}
+        made.append(cluster)
+        return cluster.create(extension)
+
+    yield make
+    for cluster in made:
+        cluster.destroy()
+
+
 # -- the API, through every door that is here ------------------------------------------------------
 
 

@@ -3,6 +3,8 @@ misbehaviour that a real one would not show on demand (slow, silent, wrong answe
 """
 
 import base64
+import ctypes
+import ctypes.util
 import hashlib
 import hmac
 import http.client
@@ -35,6 +37,23 @@ def sign(claims, key, header=None):
 
 def raw_public(key):
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def unbase64url(text):
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def sodium():
+    return ctypes.CDLL(ctypes.util.find_library("sodium") or "libsodium.so.23")
+
+
+def box_seal(data, ed25519_public):
+    """crypto_box_seal for the X25519 key that belongs to an Ed25519 one, in base64."""
+    key = ctypes.create_string_buffer(32)
+    box = ctypes.create_string_buffer(len(data) + 48)
+    assert sodium().crypto_sign_ed25519_pk_to_curve25519(key, ed25519_public) == 0
+    assert sodium().crypto_box_seal(box, data, ctypes.c_ulonglong(len(data)), key) == 0
+    return base64.b64encode(box.raw).decode()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -160,6 +179,14 @@ class FakeController:
 
     # -- what tests ask --------------------------------------------------------------------------
 
+    def node_key(self):
+        return unbase64url(self.registrations[-1]["public_key"])
+
+    def seal(self, replica_id, env=None, secret=None):
+        """What sealed_env carries to this node."""
+        return box_seal(compact({"replica": replica_id, "env": env or {}, "secrets": secret or {}}),
+                        self.node_key())
+
     def join_token(self, key=None):
         return (f"a67j.{base64url(self.join_secret)}."
                 f"{base64url(raw_public(key or self.key))}")
@@ -212,7 +239,13 @@ class Commands:
         return self.client.request(method, path, data or None, headers)
 
     def put(self, replica_id, desired):
-        return self.send("PUT", f"/v1/replicas/{replica_id}", desired)
+        """env and secrets are sealed on the way; the version that goes with them tells them apart."""
+        sent = dict(desired)
+        env, secret = sent.pop("env", None), sent.pop("secrets", None)
+        if env or secret:
+            sent.setdefault("sealed_env", self.controller.seal(replica_id, env, secret))
+            sent.setdefault("env_version", hashlib.sha256(compact([env, secret])).hexdigest()[:32])
+        return self.send("PUT", f"/v1/replicas/{replica_id}", sent)
 
     def delete(self, replica_id, generation):
         return self.send("DELETE", f"/v1/replicas/{replica_id}?generation={generation}")

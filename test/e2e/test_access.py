@@ -132,7 +132,7 @@ def test_second_user_cannot_touch_what_is_not_his(http, bob, hello):
         refused(user.rpc("deployment_scale", deployment=deployment, replicas=0), 404)
         refused(user.rpc("deployment_stop", deployment=deployment), 404)
         refused(user.rpc("deployment_remove", deployment=deployment), 404)
-    refused(user.rpc("node_remove", node="oak"), 404)
+    refused(user.rpc("node_deregister", node="oak"), 404)
 
 
 def test_second_user_may_use_the_same_names(http, bob, hello, shared):
@@ -214,7 +214,7 @@ def test_roles_cannot_reach_inside(shared, bob, role, query):
 
 def test_sql_commands_of_a_second_user_find_nothing(shared, bob, hello):
     for query in ("SELECT a67.deployment_scale('owned', 0)", "SELECT a67.deployment_stop('owned')",
-                  "SELECT a67.deployment_remove('owned')", "SELECT a67.node_remove('oak')"):
+                  "SELECT a67.deployment_remove('owned')", "SELECT a67.node_deregister('oak')"):
         with pytest.raises(psycopg.Error) as caught:
             as_role(shared.cluster, "a67_user", bob[0], query)
         assert caught.value.sqlstate == "PT404", query

@@ -123,7 +123,7 @@ def test_owner_does_everything(world):
 
 
 def test_for_another_user_it_does_not_exist(world):
-    for name, arguments in (*attempts(world), ("node_remove", {"node": world.node}),
+    for name, arguments in (*attempts(world), ("node_deregister", {"node": world.node}),
                             ("deployment_remove", {"deployment": world.deployment})):
         answer = world.bob.rpc(name, **arguments)
         assert (answer.status, answer.json()["code"]) == (404, "PT404"), (name, arguments, answer.text)

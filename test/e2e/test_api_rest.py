@@ -231,6 +231,13 @@ def test_rewritten_paths(rewritten):
     assert user.get("/api/v1/nodes/elm").status == 404
     assert user.get("/api/v1/deployments").json() == user.get("/api/v1/alerts").json() == []
     assert user.get("/api/v1/events?limit=1").status == 200
+    made = user.post("/api/v1/credentials", {"provider": "render", "access_token": "x"})
+    assert made.status == 201, made.text
+    assert user.get("/api/v1/credentials").json() == [user.get(f"/api/v1/credentials/{made.json()['id']}").json()]
+    item = {"name": "a b", "salt": "A" * 22 + "==", "iv": "A" * 16, "tag": "A" * 22 + "==", "ciphertext": ""}
+    assert user.rpc("vault_item_put", **item).status == 201
+    assert [one["name"] for one in user.get("/api/v1/vault?limit=5").json()] == ["a b"]
+    assert user.get("/api/v1/vault/a%20b").json()["iv"] == item["iv"]
     assert user.post("/api/v1/auth/mfa/enroll", {"password": PASSWORD}).status == 200
     change = {"old_password": PASSWORD, "new_password": PASSWORD[::-1]}
     assert user.post("/api/v1/auth/password", change).status == 200
@@ -241,7 +248,8 @@ def test_rewritten_paths(rewritten):
 
 def test_paths_that_cannot_be_rewritten_say_so(rewritten):
     for method, path in (("POST", "/api/v1/deployments"), ("DELETE", "/api/v1/nodes/oak"),
-                         ("POST", "/api/v1/deployments/app/scale"), ("GET", "/api/v1/anything/else")):
+                         ("POST", "/api/v1/deployments/app/scale"), ("DELETE", "/api/v1/credentials/x"), ("PUT", "/api/v1/vault/x"),
+                         ("GET", "/api/v1/anything/else")):
         answer = rewritten.request(method, path, {} if method == "POST" else None)
         assert (answer.status, answer.json()["code"]) == (501, "HTTP501"), path
     assert rewritten.rpc("version").status == 200

@@ -233,9 +233,9 @@ def test_head_is_get_without_a_body(user):
 
 
 @pytest.mark.parametrize("path, allow", [
-    ("/api/v1/nodes", "GET, HEAD, OPTIONS"), ("/api/v1/nodes/x", "GET, HEAD, DELETE, OPTIONS"),
+    ("/api/v1/nodes", "GET, HEAD, OPTIONS"), ("/api/v1/nodes/x", "GET, HEAD, DELETE, PATCH, OPTIONS"),
     ("/api/v1/auth/login", "POST, OPTIONS"), ("/rpc/version", "GET, HEAD, POST, OPTIONS"),
-    ("/openapi.json", "GET, HEAD, OPTIONS"), ("*", "GET, HEAD, POST, PUT, DELETE, OPTIONS"),
+    ("/openapi.json", "GET, HEAD, OPTIONS"), ("*", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),
 ])
 def test_options_say_what_is_allowed(cluster, path, allow):
     text = raw(cluster, f"OPTIONS {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())

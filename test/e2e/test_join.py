@@ -107,6 +107,6 @@ def test_same_key_twice_answers_the_same_node(make_cloud):
 def test_removed_node_stops_its_apps_and_its_agent(make_cloud):
     cloud = make_cloud("oak")
     cloud.deploy("hello")
-    cloud.cluster.execute("SELECT a67.node_remove('oak')")
+    cloud.cluster.execute("SELECT a67.node_deregister('oak')")
     assert cloud.agents["oak"].exit_status(timeout=30) == 0
     cloud.wait_nothing_runs()

@@ -79,7 +79,7 @@ def test_removed_node_hands_its_replica_on(make_cloud):
     cloud = make_cloud("oak", "elm")
     cloud.deploy("hello", replicas=1)
     (endpoint,) = cloud.endpoints("hello")
-    cloud.cluster.execute("SELECT a67.node_remove(%s)", endpoint["node"])
+    cloud.cluster.execute("SELECT a67.node_deregister(%s)", endpoint["node"])
     wait_until("the other node serves", lambda: cloud.endpoints("hello"), timeout=40,
                until=lambda rows: [row["node"] != endpoint["node"] for row in rows] == [True])
     cloud.wait_serving("hello", 1)

@@ -12,7 +12,7 @@ import pytest
 from cloud import Client, process, wait_until
 from conftest import bring_up
 
-WORKERS = ("launcher", "listener", "monitor", "reconciler", "telemetry")
+WORKERS = ("launcher", "listener", "monitor", "notifier", "reconciler", "telemetry")
 
 
 @pytest.fixture(scope="module")

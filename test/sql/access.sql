@@ -19,6 +19,10 @@ INSERT INTO may VALUES
     ('auth_mfa_confirm', 'user admin'),
     ('auth_mfa_disable', 'user admin'),
     ('signing_key_rotate', 'admin'),
+    ('vault_status', 'admin'),
+    ('vault_unseal', 'admin'),
+    ('vault_seal', 'admin'),
+    ('vault_rotate', 'admin'),
     ('murmur3', 'user admin'),
     ('ring_lookup', 'user admin'),
     ('ring_points', 'user admin'),
@@ -28,15 +32,33 @@ INSERT INTO may VALUES
     ('user_create', 'admin'),
     ('token_create', 'admin'),
     ('join_token_create', 'user admin'),
+    ('join_token_list', 'user admin'),
+    ('join_token_revoke', 'user admin'),
     ('node_register', 'anon'),
     ('node_token_renew', 'node'),
     ('node_heartbeat', 'node'),
-    ('node_remove', 'user admin'),
+    ('node_deregister', 'user admin'),
+    ('node_drain', 'user admin'),
+    ('node_maintenance', 'user admin'),
+    ('node_activate', 'user admin'),
+    ('node_update', 'user admin'),
+    ('node_find', 'user admin'),
     ('node_list', 'user admin'),
     ('node_get', 'user admin'),
+    ('node_stats', 'user admin'),
+    ('system_metrics', 'user admin'),
     ('node_select', 'user admin'),
+    ('provider_list', 'user admin'),
+    ('provider_set', 'admin'),
+    ('provider_remove', 'admin'),
+    ('region_list', 'user admin'),
+    ('region_set', 'admin'),
+    ('region_remove', 'admin'),
     ('package_put', 'user admin'),
     ('package_get', 'user node admin'),
+    ('secret_set', 'user admin'),
+    ('secret_remove', 'user admin'),
+    ('secret_list', 'user admin'),
     ('deployment_create', 'user admin'),
     ('deployment_scale', 'user admin'),
     ('deployment_stop', 'user admin'),
@@ -44,25 +66,54 @@ INSERT INTO may VALUES
     ('deployment_remove', 'user admin'),
     ('deployment_list', 'user admin'),
     ('deployment_get', 'user admin'),
+    ('credential_set', 'user admin'),
+    ('credential_list', 'user admin'),
+    ('credential_get', 'user admin'),
+    ('credential_refresh', 'user admin'),
+    ('credential_revoke', 'user admin'),
+    ('vault_item_put', 'user admin'),
+    ('vault_item_get', 'user admin'),
+    ('vault_item_list', 'user admin'),
+    ('vault_item_remove', 'user admin'),
     ('event_list', 'user admin'),
     ('alert_list', 'user admin'),
+    ('alert_ack', 'user admin'),
+    ('alert_resolve', 'user admin'),
+    ('channel_create', 'user admin'),
+    ('channel_update', 'user admin'),
+    ('channel_remove', 'user admin'),
+    ('channel_test', 'user admin'),
+    ('channel_list', 'user admin'),
+    ('channel_get', 'user admin'),
+    ('outbox_list', 'user admin'),
+    ('outbox_get', 'user admin'),
+    ('outbox_retry', 'user admin'),
     ('view node', 'user admin'),
+    ('view discovery', 'user admin'),
+    ('view node_usage', 'user admin'),
+    ('view provider', 'user admin'),
+    ('view region', 'user admin'),
     ('view deployment', 'user admin'),
     ('view release', 'user admin'),
     ('view replica', 'user admin'),
     ('view endpoint', 'user admin'),
     ('view package', 'user admin'),
+    ('view secret', 'user admin'),
     ('view join_token', 'user admin'),
     ('view event', 'user admin'),
     ('view alert', 'user admin'),
+    ('view channel', 'user admin'),
+    ('view outbox', 'user admin'),
     ('view session', 'user admin'),
+    ('view credential', 'user admin'),
     ('view audit', 'admin'),
     ('view node_ring', 'user admin'),
     ('view node_ring_share', 'user admin'),
     ('view node_live', 'user admin'),
+    ('view system_metric', 'admin'),
     ('view worker_status', 'admin'),
     ('view listener', 'admin');
-SELECT plan(44);
+SELECT plan(45);
 
 SELECT set_eq($$SELECT proname::text FROM pg_proc WHERE pronamespace = 'a67'::regnamespace$$,
     $$SELECT object FROM may WHERE object NOT LIKE 'view %'$$, 'every function has a row');
@@ -90,8 +141,13 @@ SELECT set_eq($$SELECT p.proname || ' ' || r FROM pg_proc p, unnest(ARRAY['anon'
         ('_claims_user_id', 'user admin'),
         ('_node_live', 'user admin'),
         ('_page_size', 'user admin'),
+        ('_alert_json', 'user admin'),
+        ('_outbox_json', 'user admin'),
         ('_node_json', 'user admin'),
+        ('_node_criteria', 'user admin'),
+        ('_provider_json', 'user admin'),
         ('_deployment_json', 'user admin'),
+        ('_credential_json', 'user admin'),
         ('_event_position', 'user admin'),
         ('_worker_status', 'admin'),
         ('_listener_status', 'admin'),
@@ -142,15 +198,18 @@ SELECT is(a67.deployment_create(jsonb_build_object('name', 'ann-app', 'entrypoin
 SELECT isnt_empty('SELECT FROM a67.node', 'ann sees her node');
 SELECT isnt_empty('SELECT FROM a67.deployment', 'her deployment');
 SELECT isnt_empty('SELECT FROM a67.event', 'her events');
+SELECT a67.credential_set('render', 'https://id.example.com/token', 'client', refresh_token => 'r') \g /dev/null
+SELECT isnt_empty('SELECT FROM a67.credential', 'her credential');
+SELECT a67.secret_set('ann-secret', 'x') \g /dev/null
 SELECT pg_temp.act_as('bob') \g /dev/null
 SELECT is_empty($$
-    SELECT 'node' FROM a67.node UNION ALL SELECT 'deployment' FROM a67.deployment UNION ALL SELECT 'release' FROM a67.release
+    SELECT 'node' FROM a67.node UNION ALL SELECT 'discovery' FROM a67.discovery UNION ALL SELECT 'node_usage' FROM a67.node_usage UNION ALL SELECT 'deployment' FROM a67.deployment UNION ALL SELECT 'release' FROM a67.release
     UNION ALL SELECT 'replica' FROM a67.replica UNION ALL SELECT 'endpoint' FROM a67.endpoint UNION ALL SELECT 'package' FROM a67.package
     UNION ALL SELECT 'join_token' FROM a67.join_token UNION ALL SELECT 'event' FROM a67.event UNION ALL SELECT 'alert' FROM a67.alert
-    UNION ALL SELECT 'node_live' FROM a67.node_live UNION ALL SELECT 'user' FROM a67_internal."user" WHERE email LIKE 'ann%'$$,
+    UNION ALL SELECT 'node_live' FROM a67.node_live UNION ALL SELECT 'credential' FROM a67.credential UNION ALL SELECT 'secret' FROM a67.secret UNION ALL SELECT 'user' FROM a67_internal."user" WHERE email LIKE 'ann%'$$,
     'bob sees nothing of it');
 SELECT throws_ok($$SELECT a67.deployment_stop('ann-app')$$, 'PT404', 'deployment "ann-app" does not exist', 'nor can he stop it');
-SELECT throws_ok($$SELECT a67.node_remove('ann-node')$$, 'PT404', NULL, 'nor remove her node');
+SELECT throws_ok($$SELECT a67.node_deregister('ann-node')$$, 'PT404', NULL, 'nor remove her node');
 SELECT throws_ok($$SELECT count(*) FROM a67.package_get('$$ || encode(sha256('\x1f8b0801'), 'hex') || $$')$$, 'PT404', NULL, 'nor fetch her package');
 SELECT throws_ok($$SELECT a67.deployment_create(jsonb_build_object('name', 'b', 'entrypoint', '["./x"]'::jsonb, 'package', a67.package_put('\x1f8b0802')))$$,
     '53000', NULL, 'nor use her node');
@@ -159,24 +218,38 @@ SELECT throws_ok('SELECT * FROM a67.worker_status', '42501', NULL, 'nor look at 
 SELECT throws_ok('SELECT * FROM a67_internal.signing_key', '42501', NULL, 'nor at keys');
 SELECT throws_ok('SELECT * FROM a67.audit', '42501', NULL, 'nor read what others did');
 SELECT is_empty('SELECT FROM a67.session', 'nor see their logins');
-SELECT is_empty($$SELECT FROM unnest(ARRAY[a67.node_list(), a67.deployment_list(), a67.event_list(), a67.alert_list(true)]) l WHERE l <> '[]'$$,
+SELECT is_empty($$SELECT FROM unnest(ARRAY[a67.node_list(), a67.credential_list(), a67.secret_list(), a67.vault_item_list(), a67.deployment_list(), a67.event_list(), a67.alert_list(true)]) l WHERE l <> '[]'$$,
     'every list is empty');
 SELECT pg_temp.act_as('root', 'a67_admin') \g /dev/null
 SELECT isnt_empty($$SELECT FROM a67.deployment WHERE name = 'ann-app'$$, 'an administrator sees it');
 RESET ROLE;
+
+-- What ann is told of, and how
+SELECT pg_temp.act_as('ann') \g /dev/null
+SELECT a67.channel_create('ann-channel', 'slack', '{"url": "https://example.com/"}') \g /dev/null
+RESET ROLE;
+SELECT a67_internal._alert_raise(user_id, 'critical', user_id, 'ann', 'trouble') FROM person WHERE name = 'ann' \g /dev/null
+UPDATE a67_internal.outbox o SET state = 'dead', done_at = now() FROM a67_internal.alert a WHERE a.alert_id = o.alert_id AND a.dedup_key = 'ann';
 
 -- Every function that takes somebody's node, deployment or package, called on ann's. What such an argument is called, and
 -- what stands for the others; a function that needs one unknown here fails.
 CREATE TEMP TABLE subject AS
     SELECT 'node' AS argument, node_id::text AS id, name FROM a67.node WHERE name = 'ann-node'
     UNION ALL SELECT 'deployment', deployment_id::text, name FROM a67.deployment WHERE name = 'ann-app'
-    UNION ALL SELECT 'digest', digest, digest FROM a67.package WHERE owner_id = (SELECT user_id FROM person WHERE name = 'ann');
+    UNION ALL SELECT 'digest', digest, digest FROM a67.package WHERE owner_id = (SELECT user_id FROM person WHERE name = 'ann')
+    UNION ALL SELECT 'alert', alert_id::text, alert_id::text FROM a67.alert WHERE dedup_key = 'ann'
+    UNION ALL SELECT 'channel', channel_id::text, name FROM a67.channel WHERE name = 'ann-channel'
+    UNION ALL SELECT 'message', outbox_id::text, outbox_id::text FROM a67.outbox WHERE state = 'dead';
+INSERT INTO subject SELECT 'join_token_id', join_token_id::text, join_token_id FROM a67.join_token
+    WHERE node_id = (SELECT id::uuid FROM subject WHERE argument = 'node');
+INSERT INTO subject SELECT 'credential', credential_id::text, credential_id::text FROM a67.credential;
 CREATE TEMP TABLE sample (argument text PRIMARY KEY, value text);
-INSERT INTO sample VALUES ('replicas', '2');
+INSERT INTO sample VALUES ('access_token', 'x'), ('changes', '{}'), ('provider', 'render'), ('replicas', '2');
 CREATE TEMP TABLE attempt AS
     SELECT p.proname, format('SELECT count(*) FROM a67.%I(%I => %L', p.proname, s.argument, v.value)
            || coalesce((SELECT string_agg(format(', %I => %L', a.name, (SELECT value FROM sample WHERE argument = a.name)), '')
-                        FROM a67_internal._openapi_arguments(p.oid) a WHERE a.required AND a.name <> s.argument), '') || ')' AS query,
+                        FROM a67_internal._openapi_arguments(p.oid) a
+                        WHERE a.name <> s.argument AND (a.required OR a.name IN (SELECT argument FROM sample))), '') || ')' AS query,
            v.how, m.roles
     FROM pg_proc p JOIN may m ON m.object = p.proname JOIN subject s ON s.argument = ANY (p.proargnames[1:p.pronargs]),
          LATERAL (VALUES ('by id', s.id), ('by name', s.name)) v (how, value)
@@ -191,8 +264,8 @@ EXCEPTION WHEN OTHERS THEN
     RETURN CASE SQLSTATE WHEN 'UNDO0' THEN 'done' ELSE SQLSTATE END;
 END
 $$;
-SELECT is_empty($$SELECT unnest(ARRAY['node_get', 'node_remove', 'package_get', 'deployment_get', 'deployment_scale', 'deployment_stop',
-    'deployment_start', 'deployment_remove']) EXCEPT SELECT proname FROM attempt$$, 'every function on an object is found');
+SELECT is_empty($$SELECT unnest(ARRAY['node_get', 'node_update', 'node_deregister', 'join_token_revoke', 'package_get', 'deployment_get', 'deployment_scale', 'deployment_stop',
+    'deployment_start', 'deployment_remove', 'credential_set', 'credential_get', 'credential_refresh', 'credential_revoke']) EXCEPT SELECT proname FROM attempt$$, 'every function on an object is found');
 SELECT is_empty($$SELECT query FROM attempt WHERE query IS NULL OR query LIKE '%=> NULL%'$$, 'and can be called');
 SELECT pg_temp.act_as('ann') \g /dev/null
 SELECT is_empty($$SELECT query, pg_temp.try(query) FROM attempt WHERE pg_temp.try(query) <> 'done'$$, 'its owner may do it all');

@@ -178,7 +178,7 @@ SELECT is(pg_temp.login('ann@example.com', 'battery staple'), '200 in', 'the new
 
 -- A second factor
 CREATE FUNCTION pg_temp.seed() RETURNS bytea LANGUAGE sql AS
-    $$SELECT a67_internal._vault_open(c.totp_sealed, 'credential.totp:' || c.user_id) FROM pg_temp.credential('ann@example.com') c$$;
+    $$SELECT a67_internal._vault_open(c.totp_sealed, 'credential.totp_sealed:' || c.user_id) FROM pg_temp.credential('ann@example.com') c$$;
 -- The code of a step from now. The clock may pass into the next step before it is used: then it counts as one earlier.
 CREATE FUNCTION pg_temp.code(step_offset integer, now timestamptz DEFAULT clock_timestamp()) RETURNS text LANGUAGE sql AS
     $$SELECT a67_internal._totp(pg_temp.seed(), floor(extract(epoch FROM code.now) / 30)::bigint + step_offset)$$;

@@ -3,15 +3,15 @@
 \pset format unaligned
 \pset tuples_only true
 BEGIN;
-SELECT plan(59);
+SELECT plan(64);
 
 -- The clock is the test's own; it starts now.
 CREATE FUNCTION pg_temp.t(after interval) RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now() + after';
 CREATE TEMP TABLE fleet (name text PRIMARY KEY, node_id uuid);
 INSERT INTO fleet
-SELECT n, (a67.node_register(a67.join_token_create() ->> 'token', 'http://127.0.0.1:' || 7100 + ascii(n), repeat(n, 43),
+SELECT n, (a67.node_register(a67.join_token_create() ->> 'token', 'http://127.0.0.1:' || 7100 + ascii(n), a67_internal._base64url(k.public_key),
     '{"cpu_cores": 2, "memory_gb": 1, "disk_gb": 1}', name => 'n-' || n) ->> 'node_id')::uuid
-FROM unnest(ARRAY['a', 'b', 'c', 'd']) n;
+FROM unnest(ARRAY['a', 'b', 'c', 'd']) n, a67_internal._key_generate('ed25519', n) k;
 UPDATE a67_internal.node_observed o SET status = 'ready', last_heartbeat_at = pg_temp.t('1 day') FROM fleet f WHERE o.node_id = f.node_id;
 
 CREATE TEMP TABLE package AS SELECT a67.package_put('\x1f8b0800') AS digest;
@@ -19,7 +19,7 @@ CREATE FUNCTION pg_temp.create(name text, replicas integer, memory text DEFAULT 
     SELECT a67.deployment_create(jsonb_build_object('name', name, 'entrypoint', '["./run"]'::jsonb, 'package', p.digest,
         'replicas', replicas, 'env', '{"GREETING": "hi"}'::jsonb, 'resources', jsonb_build_object('memory', memory))) FROM package p
 $$;
-CREATE TEMP TABLE work (key text, method text, url text, token text, body text, timeout_ms integer, done boolean DEFAULT false);
+CREATE TEMP TABLE work (key text, method text, url text, token text, body text, timeout_ms integer, headers text[], done boolean DEFAULT false);
 -- Plans at that time and keeps the commands; returns how many there are.
 CREATE FUNCTION pg_temp.plan_at(after interval) RETURNS bigint LANGUAGE sql AS $$
     WITH p AS (INSERT INTO work SELECT * FROM a67_internal._reconciler_plan(pg_temp.t(after)) RETURNING 1) SELECT count(*) FROM p
@@ -69,8 +69,8 @@ SELECT is((SELECT count(DISTINCT node_id) FROM a67.replica WHERE deployment = 's
 SELECT is((SELECT DISTINCT method FROM work), 'PUT', 'all of them to run');
 SELECT ok((SELECT bool_and(w.url = n.endpoint || '/v1/replicas/' || r.replica_id) FROM work w
            JOIN a67.replica r ON w.key LIKE r.replica_id || ' %' JOIN a67.node n USING (node_id)), 'to the right agents');
-SELECT is((SELECT DISTINCT body::jsonb - 'package' FROM work), '{"generation": 1, "deployment": "shop", "release": 1, "app_type": "backend",
-    "entrypoint": ["./run"], "env": {"GREETING": "hi"}, "resources": {"cpu": 0.1, "memory_bytes": 67108864}, "stop_grace_ms": 10000}'::jsonb,
+SELECT is((SELECT DISTINCT body::jsonb - 'package' - 'sealed_env' FROM work), '{"generation": 1, "deployment": "shop", "release": 1, "app_type": "backend",
+    "entrypoint": ["./run"], "resources": {"cpu": 0.1, "memory_bytes": 67108864}, "stop_grace_ms": 10000}'::jsonb,
     'with what an agent must know');
 SELECT is((SELECT count(DISTINCT token) FROM work WHERE token ~ '^[\w-]+\.[\w-]+\.[\w-]+$'), 3::bigint, 'each with a token of its own');
 SELECT is(pg_temp.status('shop'), 'deploying', 'deploying');
@@ -192,6 +192,27 @@ SELECT a67_internal._replica_observe(n, jsonb_build_array(jsonb_build_object('id
 FROM a67_internal.node n JOIN left_over l USING (node_id);
 SELECT is((SELECT method || ' ' || split_part(key, ' ', 1) FROM a67_internal._reconciler_plan(pg_temp.t('5 h 2 min'))), 'DELETE stray',
     'back, it is told to stop it');
+
+-- What one agent answers does not spoil the answers of others
+SELECT is(a67_internal._answer_error(500, body, NULL), 'agent answered 500', 'JSON that jsonb does not take: ' || left(body, 12))
+FROM unnest(ARRAY['{"message": "\u0000"}', repeat('[', 60000), '[1e999999]']) body;
+
+-- A deployment that cannot be placed for an error stops none of the others
+CREATE FUNCTION pg_temp.poison() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.deployment_id = (SELECT deployment_id FROM a67_internal.deployment WHERE name = 'poison') THEN
+        RAISE EXCEPTION 'not this one';
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER poison BEFORE INSERT ON a67_internal.replica FOR EACH ROW EXECUTE FUNCTION pg_temp.poison();
+SELECT pg_temp.create(name, 1, '1MiB') FROM unnest(ARRAY['poison', 'wholesome']) name \g /dev/null
+SET LOCAL client_min_messages = error;
+SELECT cmp_ok(pg_temp.plan_at('6 h'), '>', 0::bigint, 'a plan in spite of an error');
+RESET client_min_messages;
+SELECT results_eq($$SELECT d.name, count(r)::integer FROM a67_internal.deployment d LEFT JOIN a67_internal.replica r USING (deployment_id)
+    WHERE d.name IN ('poison', 'wholesome') GROUP BY 1 ORDER BY 1$$, $$VALUES ('poison', 0), ('wholesome', 1)$$, 'which places the others');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -82,6 +82,7 @@ stage_tests()
 	mkdir -p "$1/tree/test" "$1/tree/docs/config"
 	cp -R "$repo"/test/. "$1/tree/test/"
 	cp -R "$repo"/docs/config/. "$1/tree/docs/config/"
+	cp "$repo/docs/vault-client.md" "$1/tree/docs/"
 	find "$1/tree" -name __pycache__ -prune -exec rm -rf {} +
 	[ "$(id -u)" -ne 0 ] || chown -R "$run_user": "$1/tree"
 }

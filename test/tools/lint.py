@@ -179,8 +179,10 @@ def function_length(tree):
 
 def parameters(tree):
     for path, text in tree.pick(("src", "bgworker", "agent"), (".c",)):
+        # What is assigned to a hook of the server has the signature that the server wants.
+        hooks = set(re.findall(r"\w+_hook = (\w+);", text))
         for name, count, line, _ in functions(text):
-            if count > PARAMETERS:
+            if count > PARAMETERS and name not in hooks:
                 yield path, line, f"{name}() has {count} parameters, {PARAMETERS} are allowed: use a struct"
 
 
@@ -218,6 +220,44 @@ def settings(tree):
     for match in re.finditer(r"^(?:\| *|#+ *|- *)`(a67\.[a-z0-9_]+)`", documented, re.M):
         if match[1] not in declared:
             yield "docs/settings.md", line_of(documented, match.start()), f"{match[1]} does not exist"
+
+
+def documented_routes(text):
+    """{(method, path): (line, second cell)} of the table of requests; a path that begins with … changes the last part."""
+    found = {}
+    for match in re.finditer(r"^\| (`[A-Z]+ /[^|]*) \| ([^|]*) \|", text, re.M):
+        method, path = "", ""
+        for name in re.findall(r"`([^`]*)`", match[1]):
+            if " " in name:
+                method, name = name.split(" ", 1)
+            path = name if name.startswith("/") else path.rpartition("/")[0] + name.lstrip("…")
+            found[method, path.replace("/FUNCTION", "/{function}")] = line_of(text, match.start()), match[2]
+    return found
+
+
+def routes(tree):
+    """Every route of the listener is in docs/api.md with its function, and no other is."""
+    source = blank_c(tree.files.get("bgworker/listener/routes.c", ""), strings=False)
+    documented = documented_routes(tree.files.get("docs/api.md", ""))
+    for match in re.finditer(r'^\s*\{([A-Z]+),\s*(V1 )?"([^"]*)",(?:[^"\n]*,\s*"(\w+)")?', source, re.M):
+        method, path, function = match[1], ("/api/v1/" if match[2] else "") + match[3], match[4]
+        line, cell = documented.pop((method, path), (0, None))
+        if cell is None:
+            yield "bgworker/listener/routes.c", line_of(source, match.start(1)), f"{method} {path} is not in docs/api.md"
+        elif function and f"`{function}`" not in cell:
+            yield "docs/api.md", line, f"{method} {path} is answered by {function}"
+    for (method, path), (line, _) in documented.items():
+        yield "docs/api.md", line, f"{method} {path} is no route"
+
+
+def event_types(tree):
+    """Every type of event that SQL sends is known to the WebSocket and explained in docs/websocket.md."""
+    known = tree.files.get("bgworker/listener/message.c", "")
+    documented = tree.files.get("docs/websocket.md", "")
+    for path, text in tree.pick(("sql",), (".sql",)):
+        for match in re.finditer(r"\b_\w*event\((?:[^'()]*\([^'()]*\))?[^'()]*'(\w+(?:\.\w+)+)'", blank_sql(text)):
+            if f'"{match[1]}"' not in known or f"`{match[1]}`" not in documented:
+                yield path, line_of(text, match.start(1)), f"{match[1]} is not in message.c or docs/websocket.md"
 
 
 def error_codes(tree):
@@ -298,8 +338,8 @@ def sleeping_tests(tree):
 
 
 RULES = [
-    layers, banned_calls, function_length, parameters, file_length, opening, settings, error_codes, version,
-    sql_modules, definer, api_repeats, marks, machine_paths, sleeping_tests,
+    layers, banned_calls, function_length, parameters, file_length, opening, settings, routes, event_types,
+    error_codes, version, sql_modules, definer, api_repeats, marks, machine_paths, sleeping_tests,
 ]  # fmt: skip
 
 

@@ -104,6 +104,9 @@ class Sources(unittest.TestCase):
     def test_parameters(self):
         self.assertEqual(found(lint.parameters, {"src/a.c": function(1, "int a, int b, int c, int d, int e, int f")}), ["src/a.c:3"])
         self.assertEqual(found(lint.parameters, {"src/a.c": function(1, "int a, int b, int c, int d, int (*e)(int, int)")}), [])
+        six = function(1, "int a, int b, int c, int d, int e, int f")
+        self.assertEqual(found(lint.parameters, {"src/a.c": six + "\n\tSome_hook = long_one;\n"}), [])
+        self.assertEqual(found(lint.parameters, {"src/a.c": six + "\n\tsome_hook = g;\n"}), ["src/a.c:3"])
 
     def test_file_length(self):
         self.assertEqual(found(lint.file_length, {"src/a.c": "\n" * 601}), ["src/a.c:601"])
@@ -142,6 +145,27 @@ class Project(unittest.TestCase):
         self.assertEqual(found(lint.settings, {"src/a.c": code, "docs/settings.md": "| `a67.port` | x |\n"}), [])
         both = "| `a67.port` | x |\n| `a67.gone` | y |\n"
         self.assertEqual(found(lint.settings, {"src/a.c": code, "docs/settings.md": both}), ["docs/settings.md:2"])
+
+    def test_routes(self):
+        code = '\t{GET, V1 "a", KIND(SQL), CLOSED, "a_list", 0},\n\t{POST, V1 "a/x", KIND(SQL), CLOSED, "a_x", 0},\n'
+        code += '\t{GET, "/rpc/{function}", KIND(RPC), OPEN, NULL, 0},\n'
+        code += '\t{POST, V1 "a/y", KIND(SQL), CLOSED, "a_y", 0},\n'
+        table = "| `GET /api/v1/a` | `a_list` | – | 200 |\n| `POST /api/v1/a/x`, `…/y` | `a_x`, `a_y` | user | 200 |\n"
+        table += "| `GET /rpc/FUNCTION` | a67.FUNCTION | – | 200 |\n"
+        source, docs = "bgworker/listener/routes.c", "docs/api.md"
+        self.assertEqual(found(lint.routes, {source: code, docs: table}), [])
+        self.assertEqual(found(lint.routes, {source: code, docs: table.replace(", `…/y`", "")}), [source + ":4"])
+        self.assertEqual(found(lint.routes, {source: code, docs: table.replace("`a_list`", "`b_list`")}), [docs + ":1"])
+        gone = table + "| `DELETE /api/v1/a` | `a_remove` | user | 204 |\n"
+        self.assertEqual(found(lint.routes, {source: code, docs: gone}), [docs + ":4"])
+
+    def test_event_types(self):
+        sql = "\nPERFORM a67_internal._event(f(a), 'node.gone', b);\nPERFORM _vault_event('vault.lost', '{}');\n"
+        message = {"bgworker/listener/message.c": 'x = "node.gone", "vault.lost";', "docs/websocket.md": "`node.gone`, `vault.lost`"}
+        self.assertEqual(found(lint.event_types, {"sql/api/a.sql": sql}), ["sql/api/a.sql:2", "sql/api/a.sql:3"])
+        self.assertEqual(found(lint.event_types, {"sql/api/a.sql": sql, **message}), [])
+        message["docs/websocket.md"] = "`vault.lost`"
+        self.assertEqual(found(lint.event_types, {"sql/api/a.sql": sql, **message}), ["sql/api/a.sql:2"])
 
     def test_error_codes(self):
         self.assertEqual(found(lint.error_codes, {"src/errors.h": "MAKE_SQLSTATE('6','7','0','0','1')"}), ["src/errors.h:1"])

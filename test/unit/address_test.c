@@ -212,6 +212,41 @@ endless_proxies_are_not_followed(void)
 	CHECK(a67_networks_contain(&trusted, &ip));
 }
 
-UNIT_MAIN("address", UNIT(addresses_read_and_written), UNIT(loopback),
+/* Whether each of the addresses, with spaces between them, is that. */
+static void
+check_public(const char *list, bool wanted)
+{
+	while (*list != '\0')
+	{
+		size_t len = strcspn(list, " ");
+		A67Ip ip;
+
+		REQUIRE(a67_ip_parse(list, len, &ip));
+		if (a67_ip_is_public(&ip) != wanted)
+			CHECK_STR(list, wanted ? "public" : "not public");
+		list += len + (list[len] == ' ');
+	}
+}
+
+static void
+public_addresses(void)
+{
+	check_public("1.1.1.1 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 "
+				 "128.0.0.0 169.253.255.255 169.255.0.0 172.15.255.255 172.32.0.0 192.167.255.255 "
+				 "192.169.0.0 198.17.255.255 198.20.0.0 223.255.255.255",
+				 true);
+	check_public("2606:4700::1111 2001:200::1 2a00::1 64:ff9b::8.8.8.8 ::ffff:8.8.8.8", true);
+	check_public("0.0.0.0 0.1.2.3 10.0.0.1 100.64.0.1 100.127.255.255 127.0.0.1 127.255.255.255 "
+				 "169.254.169.254 172.16.0.1 172.31.255.255 192.0.0.8 192.0.2.1 192.88.99.1 "
+				 "192.168.255.255 198.18.0.1 198.19.255.255 198.51.100.1 203.0.113.9 224.0.0.1 "
+				 "239.1.1.1 240.0.0.1 255.255.255.255",
+				 false);
+	check_public(":: ::1 ::ffff:127.0.0.1 ::ffff:10.1.1.1 ::127.0.0.1 64:ff9b::10.0.0.1 "
+				 "64:ff9b:1::1 100::1 2001::1 2001:db8::1 2002:7f00:1:: 3fff::1 fc00::1 "
+				 "fd12:3456::1 fe80::1 fec0::1 ff02::1 4000::1",
+				 false);
+}
+
+UNIT_MAIN("address", UNIT(public_addresses), UNIT(addresses_read_and_written), UNIT(loopback),
 		  UNIT(a_site_is_an_address_or_a_64), UNIT(membership), UNIT(bad_networks), UNIT(forwarded),
 		  UNIT(endless_proxies_are_not_followed));

@@ -4,6 +4,8 @@
  */
 #include "desired.h"
 
+#include <signal.h>
+
 #include "unit.h"
 
 #define DIGEST	"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -11,6 +13,10 @@
 #define REST                                                                   \
 	"\"deployment\":\"d\",\"release\":1,\"app_type\":\"backend\"," PACKAGE "," \
 	"\"entrypoint\":[\"a\",\"\"]"
+
+#define SEALED(sealed, version, change)                                          \
+	"{\"generation\":1,\"sealed_env\":\"" sealed "\",\"env_version\":\"" version \
+	"\",\"on_secret_change\":\"" change "\"," REST "}"
 
 static A67Desired *
 parse(const char *text, A67Why *why)
@@ -29,7 +35,9 @@ least_gets_defaults(void)
 	CHECK_INT(desired->generation, INT64_MAX);
 	CHECK_STR(desired->digest, DIGEST);
 	CHECK_STR(desired->package_path, "/p");
-	CHECK(desired->env == NULL && desired->health_path == NULL);
+	CHECK(desired->sealed_env == NULL && desired->env_version == NULL &&
+		  desired->health_path == NULL);
+	CHECK_INT(desired->change_signal, A67_CHANGE_RESTART);
 	CHECK_INT(desired->health_interval_ms, 10000);
 	CHECK_INT(desired->health_timeout_ms, 2000);
 	CHECK_INT(desired->health_retries, 3);
@@ -44,7 +52,7 @@ null_stands_for_absent_only_where_a_field_may_be_absent(void)
 {
 	A67Why why;
 	A67Desired *desired =
-		parse("{\"generation\":1,\"env\":null,\"health_check\":null,\"resources\":null,"
+		parse("{\"generation\":1,\"sealed_env\":null,\"health_check\":null,\"resources\":null,"
 			  "\"stop_grace_ms\":null," REST "}",
 			  &why);
 
@@ -72,10 +80,17 @@ complaints_name_the_field(void)
 		 "field \"health_check.path\" must be an absolute path without blanks"},
 		{"{\"generation\":1,\"health_check\":{\"path\":\"/a\\u000d\\u000aX: y\"}," REST "}",
 		 "field \"health_check.path\" must be an absolute path without blanks"},
-		{"{\"generation\":1,\"env\":{\"A67_NODE\":\"x\"}," REST "}",
-		 "field \"env\" must be free of PORT and A67_ names, which the agent sets"},
-		{"{\"generation\":1,\"env\":{\"A=B\":\"x\"}," REST "}",
-		 "field \"env\" must be made of names like A_NAME"},
+		{"{\"generation\":1,\"env\":{\"A\":\"x\"}," REST "}", "unknown field \"env\""},
+		{"{\"generation\":1,\"sealed_env\":{}," REST "}",
+		 "field \"sealed_env\" must be a string in base64"},
+		{"{\"generation\":1,\"sealed_env\":\"\"," REST "}",
+		 "field \"sealed_env\" must be a string in base64"},
+		{"{\"generation\":1,\"env_version\":\"1\"," REST "}", "field \"sealed_env\" is missing"},
+		{"{\"generation\":1,\"sealed_env\":\"x\",\"env_version\":1," REST "}",
+		 "field \"env_version\" must be a version"},
+		{"{\"generation\":1,\"on_secret_change\":\"SIGKILL\"," REST "}",
+		 "field \"on_secret_change\" must be \"restart\", \"SIGHUP\", \"SIGUSR1\", "
+		 "\"SIGUSR2\" or \"none\""},
 		{"{\"generation\":1,\"resources\":{\"memory_bytes\":1e3}," REST "}",
 		 "field \"resources.memory_bytes\" must be an integer from 0"},
 	};
@@ -112,7 +127,7 @@ what_is_no_json_is_refused(void)
 static void
 no_prefix_is_taken(void)
 {
-	static const char text[] = "{\"generation\":1,\"env\":{\"A\":\"b\"}," REST "}";
+	static const char text[] = "{\"generation\":1,\"sealed_env\":\"AAAA\"," REST "}";
 	A67Why why;
 
 	for (size_t len = 0; len < sizeof(text) - 1; len++)
@@ -135,7 +150,7 @@ bounds_are_kept(void)
 	REQUIRE(big != NULL);
 	memset(big, ' ', A67_DESIRED_MAX_BYTES + 1);
 	CHECK(a67_desired_parse(big, A67_DESIRED_MAX_BYTES + 1, &why) == NULL);
-	CHECK_STR(why.text, "the body is longer than 131072 bytes");
+	CHECK_STR(why.text, "the body is longer than 1048576 bytes");
 	free(big);
 }
 
@@ -143,9 +158,11 @@ static void
 sameness_ignores_generation_and_order(void)
 {
 	A67Why why;
-	A67Desired *one = parse("{\"generation\":1,\"env\":{\"A\":\"1\",\"B\":\"2\"}," REST "}", &why);
-	A67Desired *two = parse("{" REST ",\"env\":{\"B\":\"2\",\"A\":\"1\"},\"generation\":2}", &why);
-	A67Desired *other = parse("{\"generation\":1,\"env\":{\"A\":\"1\"}," REST "}", &why);
+	A67Desired *one =
+		parse("{\"generation\":1,\"resources\":{\"cpu\":1,\"memory_bytes\":2}," REST "}", &why);
+	A67Desired *two =
+		parse("{" REST ",\"resources\":{\"memory_bytes\":2,\"cpu\":1},\"generation\":2}", &why);
+	A67Desired *other = parse("{\"generation\":1,\"resources\":{\"cpu\":1}," REST "}", &why);
 
 	REQUIRE(one != NULL && two != NULL && other != NULL);
 	CHECK(a67_desired_same(one, two));
@@ -155,8 +172,56 @@ sameness_ignores_generation_and_order(void)
 	a67_desired_free(other);
 }
 
+/* Sealing gives other bytes each time; what was sealed has a version. */
+static void
+sameness_goes_by_the_version_of_what_is_sealed(void)
+{
+	A67Why why;
+	A67Desired *one = parse(SEALED("AAAA", "v1", "SIGHUP"), &why);
+	A67Desired *again = parse(SEALED("BBBB", "v1", "SIGHUP"), &why);
+	A67Desired *newer = parse(SEALED("CCCC", "v2", "SIGHUP"), &why);
+	A67Desired *other = parse(SEALED("DDDD", "v2", "none"), &why);
+	A67Desired *bare = parse("{\"generation\":1,\"on_secret_change\":\"SIGHUP\"," REST "}", &why);
+
+	REQUIRE(one != NULL && again != NULL && newer != NULL && other != NULL && bare != NULL);
+	CHECK_INT(one->change_signal, SIGHUP);
+	CHECK_INT(other->change_signal, A67_CHANGE_NONE);
+	CHECK(a67_desired_same(one, again) && a67_desired_same_but_secrets(one, again));
+	CHECK(!a67_desired_same(one, newer) && a67_desired_same_but_secrets(one, newer));
+	CHECK(!a67_desired_same_but_secrets(one, other));
+	CHECK(!a67_desired_same_but_secrets(one, bare));
+	a67_desired_free(one);
+	a67_desired_free(again);
+	a67_desired_free(newer);
+	a67_desired_free(other);
+	a67_desired_free(bare);
+}
+
+/* The document can be stored and read again, sealed environment and all. */
+static void
+whole_document_comes_back(void)
+{
+	A67Why why;
+	A67Desired *one = parse(SEALED("AAAA", "v1", "restart"), &why);
+	A67Desired *again;
+	json_t *doc;
+
+	REQUIRE(one != NULL);
+	CHECK(json_object_get(one->doc, "sealed_env") == NULL);
+	doc = a67_desired_json(one);
+	REQUIRE(doc != NULL && json_object_set_new(doc, "generation", json_integer(4)) == 0);
+	again = a67_desired_from_json(doc, &why);
+	json_decref(doc);
+	REQUIRE(again != NULL);
+	CHECK_STR(json_string_value(again->sealed_env), "AAAA");
+	CHECK(a67_desired_same(one, again));
+	a67_desired_free(one);
+	a67_desired_free(again);
+}
+
 UNIT_MAIN("agent_desired", UNIT(least_gets_defaults),
 		  UNIT(null_stands_for_absent_only_where_a_field_may_be_absent),
 		  UNIT(complaints_name_the_field), UNIT(what_is_no_json_is_refused),
 		  UNIT(no_prefix_is_taken), UNIT(bounds_are_kept),
-		  UNIT(sameness_ignores_generation_and_order));
+		  UNIT(sameness_ignores_generation_and_order),
+		  UNIT(sameness_goes_by_the_version_of_what_is_sealed), UNIT(whole_document_comes_back));

@@ -147,9 +147,10 @@ trash_takes_trees_in_steps(void)
 static A67Desired *
 some_desired(void)
 {
-	static const char text[] = "{\"generation\":7,\"deployment\":\"d\",\"release\":1,"
-							   "\"app_type\":\"worker\",\"package\":{\"digest\":\"" DIGEST
-							   "\",\"path\":\"/p\"},\"entrypoint\":[\"a\"],\"env\":{\"A\":\"b\"}}";
+	static const char text[] =
+		"{\"generation\":7,\"deployment\":\"d\",\"release\":1,"
+		"\"app_type\":\"worker\",\"package\":{\"digest\":\"" DIGEST
+		"\",\"path\":\"/p\"},\"entrypoint\":[\"a\"],\"sealed_env\":\"AAAA\",\"env_version\":\"v1\"}";
 	A67Why why;
 
 	return a67_desired_parse(text, strlen(text), &why);
@@ -170,6 +171,8 @@ save_one(const A67StateDir *dir)
 	replica->process.pid = 4242;
 	replica->process.start_ticks = 99;
 	replica->port = 4711;
+	replica->renewal = true;
+	(void) snprintf(replica->secrets_dir, sizeof(replica->secrets_dir), "/dev/shm/x");
 	replica->restarts = 3;
 	replica->since_ms = 1234567890123;
 	(void) snprintf(replica->error, sizeof(replica->error), "it \"hurt\"\n");
@@ -195,6 +198,9 @@ replica_survives_its_file(void)
 	CHECK_UINT(replica->process.start_ticks, 99);
 	CHECK(replica->started && !replica->intent && !replica->rebooted);
 	CHECK_INT(replica->port, 4711);
+	CHECK(replica->renewal);
+	CHECK_STR(replica->secrets_dir, "/dev/shm/x");
+	CHECK_STR(json_string_value(replica->desired->sealed_env), "AAAA");
 	CHECK_INT(replica->restarts, 3);
 	CHECK_INT(replica->since_ms, 1234567890123);
 	CHECK_STR(replica->error, "it \"hurt\"\n");

@@ -331,8 +331,80 @@ times_of_a_node_token(void)
 	CHECK(!a67_jwt_times("", &iat, &exp));
 }
 
-UNIT_MAIN("agent_token", UNIT(good_command_is_taken_once),
-		  UNIT(clocks_may_differ_by_thirty_seconds), UNIT(each_claim_binds),
-		  UNIT(algorithm_is_never_taken_from_the_token), UNIT(claims_of_wrong_kinds_are_refused),
-		  UNIT(no_flipped_bit_passes), UNIT(replay_cache_is_bounded_and_forgets_what_expired),
-		  UNIT(join_tokens), UNIT(times_of_a_node_token));
+static int
+judge_as(const char *jti, const A67CommandCheck *check)
+{
+	char claims[512];
+	A67Why why;
+
+	claims_text(claims, sizeof(claims), jti, NOW_S, NOW_S + 60);
+	return judge(HEADER, claims, check, &why);
+}
+
+static void
+next_key_is_obeyed_too(void)
+{
+	static const unsigned char seed[crypto_sign_SEEDBYTES] = {4, 5, 6};
+	unsigned char other_secret[crypto_sign_SECRETKEYBYTES];
+	unsigned char other[crypto_sign_PUBLICKEYBYTES];
+	A67CommandCheck check = check_of();
+	bool by_next = true;
+
+	make_keys();
+	(void) crypto_sign_seed_keypair(other, other_secret, seed);
+	check.next_key = other;
+	check.by_next = &by_next;
+	CHECK_INT(judge_as("one", &check), 0);
+	CHECK(!by_next);
+	check.controller_key = other;
+	check.next_key = public_key;
+	CHECK_INT(judge_as("two", &check), 0);
+	CHECK(by_next);
+	check.next_key = other;
+	CHECK_INT(judge_as("three", &check), -EACCES);
+	CHECK(!by_next);
+}
+
+static void
+handovers_are_signed_by_the_key_before(void)
+{
+	static const char header[] = "{\"alg\":\"EdDSA\"}";
+	static const char good[] = "{\"sub\":\"controller-key\",\"next\":"
+							   "\"_wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\",\"iat\":1}";
+	static const char *const bad[] = {
+		"{}",
+		"{\"sub\":\"controller-key\"}",
+		"{\"sub\":\"controller-key\",\"next\":5}",
+		"{\"sub\":\"controller-key\",\"next\":\"_w\"}",
+		"{\"sub\":\"controller-key\",\"next\":\"_wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}",
+		"{\"sub\":\"node\",\"next\":\"_wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}",
+		"{\"next\":\"_wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}",
+	};
+	uint8_t next[A67_KEY_BYTES] = {0};
+	uint8_t stranger[A67_KEY_BYTES] = {1};
+	char token[2048];
+
+	make_keys();
+	make_token(header, good, token, sizeof(token));
+	CHECK(a67_handover_read(token, public_key, next));
+	CHECK_INT(next[0], 0xff);
+	CHECK(!a67_handover_read(token, stranger, next));
+	token[strlen(token) - 3] ^= 1;
+	CHECK(!a67_handover_read(token, public_key, next));
+	make_token("{\"alg\":\"none\"}", good, token, sizeof(token));
+	CHECK(!a67_handover_read(token, public_key, next));
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	{
+		make_token(header, bad[i], token, sizeof(token));
+		CHECK(!a67_handover_read(token, public_key, next));
+	}
+	CHECK(!a67_handover_read("", public_key, next));
+	CHECK(!a67_handover_read("a.b.c", public_key, next));
+}
+
+UNIT_MAIN("agent_token", UNIT(next_key_is_obeyed_too), UNIT(handovers_are_signed_by_the_key_before),
+		  UNIT(good_command_is_taken_once), UNIT(clocks_may_differ_by_thirty_seconds),
+		  UNIT(each_claim_binds), UNIT(algorithm_is_never_taken_from_the_token),
+		  UNIT(claims_of_wrong_kinds_are_refused), UNIT(no_flipped_bit_passes),
+		  UNIT(replay_cache_is_bounded_and_forgets_what_expired), UNIT(join_tokens),
+		  UNIT(times_of_a_node_token));

@@ -179,13 +179,17 @@ await(void)
 	return result;
 }
 
-/* Submits a GET and checks how it ends. */
+/* Sends a GET to the peer, under this scheme and name, and checks how it ends. */
 static void
-expect(int status, const char *error)
+expect_at(const char *origin, int status, const char *error)
 {
+	A67FetchRequest request = {.key = "k", .method = "GET", .timeout_ms = 2000};
 	A67FetchResult *result;
+	char url[64];
 
-	REQUIRE(submit("k", "GET", "/", 2000) == A67_FETCH_QUEUED);
+	(void) snprintf(url, sizeof(url), "%s:%d/", origin, port);
+	request.url = url;
+	REQUIRE(a67_fetch_submit(fetch, &request, now_ms()) == A67_FETCH_QUEUED);
 	result = await();
 	REQUIRE(result != NULL);
 	CHECK_INT(result->status, status);
@@ -193,6 +197,12 @@ expect(int status, const char *error)
 	if (error != NULL)
 		CHECK(result->body == NULL);
 	a67_fetch_release(fetch, result);
+}
+
+static void
+expect(int status, const char *error)
+{
+	expect_at("http://127.0.0.1", status, error);
 }
 
 static void
@@ -238,6 +248,120 @@ put_sends_token_and_body(void)
 	CHECK(strstr(seen, "\r\nContent-Type: application/json\r\n") != NULL);
 	CHECK(strstr(seen, "\r\n\r\n{\"generation\":3}") != NULL);
 	a67_fetch_release(fetch, result);
+	finish();
+}
+
+/* Sends these fields and checks how it ends. */
+static void
+expect_fields(const char *body, const char *const *fields, int count, const char *error)
+{
+	A67FetchRequest request = {"f", "POST", NULL, NULL, body, 2000, fields, count};
+	A67FetchResult *result;
+	char url[64];
+
+	(void) snprintf(url, sizeof(url), "http://127.0.0.1:%d/f", port);
+	request.url = url;
+	REQUIRE(a67_fetch_submit(fetch, &request, now_ms()) == A67_FETCH_QUEUED);
+	result = await();
+	REQUIRE(result != NULL);
+	CHECK_INT(result->status, error ? 0 : 200);
+	CHECK_STR(result->error, error);
+	a67_fetch_release(fetch, result);
+}
+
+static void
+fields_are_sent_as_they_are(void)
+{
+	static const char *const fields[] = {"X-A67-Signature: t=1,v1=ab", "content-type: text/plain",
+										 "Authorization: Basic eDp5", "X-Tab:\ta b"};
+
+	begin(1);
+	expect_fields("hello", fields, 4, NULL);
+	for (int i = 0; i < 4; i++)
+	{
+		const char *at = strstr(seen, fields[i]);
+
+		CHECK(at != NULL && at[-1] == '\n' && at[strlen(fields[i])] == '\r');
+	}
+	CHECK(strstr(seen, "application/json") == NULL);
+	CHECK(strstr(seen, "\r\nContent-Length: 5\r\n") != NULL);
+	CHECK(strstr(seen, "\r\n\r\nhello") != NULL);
+	expect_fields(NULL, fields, 1, NULL);
+	CHECK(strstr(seen, "Content-Type") == NULL);
+	finish();
+}
+
+static void
+fields_that_frame_or_break_are_refused(void)
+{
+	static char long_field[A67_FETCH_FIELD_SIZE_MAX + 2] = "X: ";
+	static const char *const bad[] = {"Host: elsewhere",
+									  "content-length: 3",
+									  "Transfer-Encoding: chunked",
+									  "Connection: close",
+									  "TE: trailers",
+									  "X: a\r\nY: b",
+									  "X: a\nb",
+									  "X: a\rb",
+									  "X : a",
+									  " X: a",
+									  ": a",
+									  "X",
+									  "X;",
+									  "",
+									  "X:",
+									  "X: ",
+									  "X\xc3\xa4: a",
+									  "X: \xc3\xa4",
+									  "X: a\x7f",
+									  NULL,
+									  long_field};
+	static const char *many[A67_FETCH_FIELDS_MAX + 1];
+	A67FetchRequest request = {"t", "GET", "http://127.0.0.1/", "token", NULL, 1000, NULL, 1};
+	static const char *const authorization[] = {"authorization: Basic eDp5"};
+
+	memset(long_field + 3, 'x', A67_FETCH_FIELD_SIZE_MAX - 2);
+	begin(1);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		expect_fields("", &bad[i], 1, "invalid request");
+	for (int i = 0; i <= A67_FETCH_FIELDS_MAX; i++)
+		many[i] = "X: y";
+	expect_fields("", many, A67_FETCH_FIELDS_MAX + 1, "invalid request");
+	expect_fields("", many, A67_FETCH_FIELDS_MAX, NULL);
+	request.fields = authorization;
+	CHECK_INT(a67_fetch_submit(fetch, &request, now_ms()), A67_FETCH_QUEUED);
+	CHECK_STR(await()->error, "invalid request");
+	finish();
+}
+
+static void
+guard_judges_the_address(void)
+{
+	static const char *const origins[] = {"http://127.0.0.1",  "http://localhost",
+										  "http://[::1]",	   "http://[::ffff:127.0.0.1]",
+										  "http://2130706433", "http://0x7f.1",
+										  "https://0.0.0.0"};
+
+	begin(2);
+	expect(200, NULL);
+	a67_fetch_set_guard(fetch, true);
+	for (size_t i = 0; i < sizeof(origins) / sizeof(origins[0]); i++)
+		expect_at(origins[i], 0, "address not allowed");
+	CHECK_INT(accepted, 1); /* nor was the connection of before used */
+	CHECK_INT(answered, 1);
+	a67_fetch_set_guard(fetch, false);
+	expect(200, NULL);
+	finish();
+}
+
+static void
+missing_ca_file_is_tls_failed(void)
+{
+	begin(1);
+	CHECK(a67_fetch_set_ca_file(fetch, "/nonexistent/ca.pem"));
+	expect_at("https://127.0.0.1", 0, "tls failed");
+	CHECK(a67_fetch_set_ca_file(fetch, ""));
+	expect(200, NULL);
 	finish();
 }
 
@@ -426,7 +550,8 @@ static void
 impossible_requests_are_results(void)
 {
 	static char long_text[A67_FETCH_TOKEN_MAX + 2];
-	static const A67FetchRequest good = {"k", "GET", "http://127.0.0.1/", NULL, NULL, 1000};
+	static const A67FetchRequest good = {"k",  "GET", "http://127.0.0.1/", NULL, NULL, 1000,
+										 NULL, 0};
 	A67FetchRequest bad[12];
 
 	memset(long_text, 'x', sizeof(long_text) - 1);
@@ -465,6 +590,8 @@ impossible_requests_are_results(void)
 }
 
 UNIT_MAIN("fetch", UNIT(get_sends_little_and_returns_the_body), UNIT(put_sends_token_and_body),
+		  UNIT(fields_are_sent_as_they_are), UNIT(fields_that_frame_or_break_are_refused),
+		  UNIT(guard_judges_the_address), UNIT(missing_ca_file_is_tls_failed),
 		  UNIT(connections_are_reused), UNIT(statuses_are_passed_on),
 		  UNIT(broken_answers_are_errors), UNIT(answers_have_limits), UNIT(silence_is_a_timeout),
 		  UNIT(closed_port_is_refused), UNIT(proxies_are_ignored), UNIT(concurrency_is_bounded),

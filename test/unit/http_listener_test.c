@@ -120,7 +120,7 @@ wrong_methods_say_what_is_allowed(void)
 	CHECK_STR(match.allow, "GET, HEAD, OPTIONS");
 	match = find("OPTIONS", "*");
 	CHECK(match.route == NULL);
-	CHECK_STR(match.allow, "GET, HEAD, POST, PUT, DELETE, OPTIONS");
+	CHECK_STR(match.allow, "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS");
 }
 
 static void

@@ -283,19 +283,23 @@ unknown_names_and_numbers_are_refused(void)
 static void
 rules_hold_everywhere(void)
 {
-	static const A67NodeLimits limits[] = {{1, 3, 2}, {0, 0, 0}, {3, 2, 1}, {2, 5, 4}};
+	static const A67NodeLimits limits[] = {
+		{1, 3, 2, false}, {0, 0, 0, false}, {3, 2, 1, false}, {2, 5, 4, false}, {1, 1, 1, true}};
 	unsigned round;
 
-	for (round = 0; round < 4 * A67_NODE_STATUS_COUNT * A67_NODE_SIGN_COUNT * 36; round++)
+	for (round = 0; round < 5 * A67_NODE_STATUS_COUNT * A67_NODE_SIGN_COUNT * 36; round++)
 	{
-		A67NodeStatus status = (A67NodeStatus) (round / 4 % A67_NODE_STATUS_COUNT);
-		A67NodeSign sign = (A67NodeSign) (round / 4 / A67_NODE_STATUS_COUNT % A67_NODE_SIGN_COUNT);
-		unsigned counts = round / 4 / A67_NODE_STATUS_COUNT / A67_NODE_SIGN_COUNT;
+		A67NodeStatus status = (A67NodeStatus) (round / 5 % A67_NODE_STATUS_COUNT);
+		A67NodeSign sign = (A67NodeSign) (round / 5 / A67_NODE_STATUS_COUNT % A67_NODE_SIGN_COUNT);
+		unsigned counts = round / 5 / A67_NODE_STATUS_COUNT / A67_NODE_SIGN_COUNT;
 		A67NodeHealth before = health(status, counts % 6, counts / 6);
-		A67NodeHealth after = a67_nodefsm_step(before, sign, &limits[round % 4]);
+		A67NodeHealth after = a67_nodefsm_step(before, sign, &limits[round % 5]);
 
 		if (after.status == A67_NODE_FAILED && status != A67_NODE_FAILED)
+		{
 			CHECK_INT(sign, A67_SIGN_PROBE_FAILED);
+			CHECK(!limits[round % 5].hold);
+		}
 		if (status == A67_NODE_REMOVED)
 			CHECK_INT(after.status, A67_NODE_REMOVED);
 		else if (sign == A67_SIGN_REMOVE)
@@ -317,8 +321,9 @@ silence_alone_never_fails_a_node(void)
 	int i;
 
 	for (i = 0; i < 1000; i++)
-		now = a67_nodefsm_step(now, i % 3 == 2 ? A67_SIGN_PROBE_INVALID : A67_SIGN_SILENT, NULL);
+		now = a67_nodefsm_step(now, i % 3 == 1 ? A67_SIGN_PROBE_INVALID : A67_SIGN_SILENT, NULL);
 	CHECK_HEALTH(now, SUSPECT, 0, 0);
+	CHECK_HEALTH(a67_nodefsm_step(now, A67_SIGN_PROBE_INVALID, NULL), DEGRADED, 0, 0);
 	/* The silence before has not shortened the way: it still takes three failed probes. */
 	now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, NULL);
 	CHECK_HEALTH(now, SUSPECT, 1, 0);
@@ -398,6 +403,44 @@ answering_probes_alone_is_degraded(void)
 	CHECK_HEALTH(now, DEGRADED, 0, 0);
 }
 
+/* Somebody answers, but not as an agent does: no proof of death, and none of life either. */
+static void
+a_senseless_answer_is_degraded(void)
+{
+	A67NodeHealth now = a67_nodefsm_step(health(A67_NODE_BUSY, 0, 0), A67_SIGN_PROBE_INVALID, NULL);
+
+	CHECK_HEALTH(now, DEGRADED, 0, 0);
+	now = a67_nodefsm_step(health(A67_NODE_SUSPECT, 2, 0), A67_SIGN_PROBE_INVALID, NULL);
+	CHECK_HEALTH(now, DEGRADED, 0, 0);
+	now = a67_nodefsm_step(health(A67_NODE_DEGRADED, 0, 1), A67_SIGN_PROBE_INVALID, NULL);
+	CHECK_HEALTH(now, DEGRADED, 0, 0);
+	/* It does not bring a failed node back, and does not make one usable that never beat. */
+	now = a67_nodefsm_step(health(A67_NODE_FAILED, 3, 1), A67_SIGN_PROBE_INVALID, NULL);
+	CHECK_HEALTH(now, FAILED, 3, 0);
+	now = a67_nodefsm_step(health(A67_NODE_INITIALIZING, 0, 0), A67_SIGN_PROBE_INVALID, NULL);
+	CHECK_HEALTH(now, SUSPECT, 0, 0);
+}
+
+/* A controller that doubts itself counts on, and acts at the first failure after. */
+static void
+held_verdicts_come_later(void)
+{
+	const A67NodeLimits hold = {1, 3, 2, true};
+	A67NodeHealth now = health(A67_NODE_READY, 0, 0);
+	int i;
+
+	for (i = 0; i < 10; i++)
+		now = a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, &hold);
+	CHECK_HEALTH(now, SUSPECT, 10, 0);
+	CHECK_HEALTH(a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, NULL), FAILED, 11, 0);
+	now = a67_nodefsm_step(now, A67_SIGN_BEAT, &hold);
+	CHECK_HEALTH(now, SUSPECT, 0, 1);
+	CHECK_HEALTH(a67_nodefsm_step(now, A67_SIGN_BEAT, &hold), READY, 0, 0);
+	/* What failed before stays so. */
+	now = a67_nodefsm_step(health(A67_NODE_FAILED, 3, 0), A67_SIGN_PROBE_FAILED, &hold);
+	CHECK_HEALTH(now, FAILED, 4, 0);
+}
+
 /* Silence is what a goodbye announced; a machine that cannot be reached either is like a dead one. */
 static void
 a_goodbye_is_not_for_ever(void)
@@ -443,8 +486,8 @@ operators_commands(void)
 static void
 limits_are_the_callers(void)
 {
-	static const A67NodeLimits patient = {2, 4, 3};
-	static const A67NodeLimits none = {0, 0, 0};
+	static const A67NodeLimits patient = {2, 4, 3, false};
+	static const A67NodeLimits none = {0, 0, 0, false};
 	A67NodeHealth now = health(A67_NODE_READY, 0, 0);
 
 	now = a67_nodefsm_step(now, A67_SIGN_SILENT, &patient);
@@ -472,7 +515,7 @@ limits_are_the_callers(void)
 static void
 counts_do_not_wrap(void)
 {
-	static const A67NodeLimits endless = {UINT32_MAX, UINT32_MAX, UINT32_MAX};
+	static const A67NodeLimits endless = {UINT32_MAX, UINT32_MAX, UINT32_MAX, false};
 	A67NodeHealth now = health(A67_NODE_FAILED, UINT32_MAX, UINT32_MAX);
 
 	CHECK_HEALTH(a67_nodefsm_step(now, A67_SIGN_PROBE_FAILED, NULL), FAILED, UINT32_MAX, 0);
@@ -502,19 +545,6 @@ random_signs_keep_the_state_valid(void)
 }
 
 static void
-heartbeats_give_signs(void)
-{
-	CHECK_INT(a67_nodefsm_beat_sign(0, 0, 0), A67_SIGN_BEAT);
-	CHECK_INT(a67_nodefsm_beat_sign(90, 90, 0.05), A67_SIGN_BEAT);
-	CHECK_INT(a67_nodefsm_beat_sign(90.1, 10, 0), A67_SIGN_BEAT_BUSY);
-	CHECK_INT(a67_nodefsm_beat_sign(10, 90.1, 0), A67_SIGN_BEAT_BUSY);
-	CHECK_INT(a67_nodefsm_beat_sign(10, 10, 0.051), A67_SIGN_BEAT_DEGRADED);
-	CHECK_INT(a67_nodefsm_beat_sign(99, 99, 0.5), A67_SIGN_BEAT_DEGRADED);
-	CHECK_INT(a67_nodefsm_beat_sign(NAN, 10, 0), A67_SIGN_BEAT_BUSY);
-	CHECK_INT(a67_nodefsm_beat_sign(10, 10, NAN), A67_SIGN_BEAT_DEGRADED);
-}
-
-static void
 placeable_statuses(void)
 {
 	int status;
@@ -529,7 +559,7 @@ UNIT_MAIN("nodefsm", UNIT(documented_table_is_the_code), UNIT(documented_diagram
 		  UNIT(names_go_both_ways), UNIT(unknown_names_and_numbers_are_refused),
 		  UNIT(rules_hold_everywhere), UNIT(silence_alone_never_fails_a_node),
 		  UNIT(a_node_dies_and_comes_back), UNIT(failures_must_be_consecutive),
-		  UNIT(answering_probes_alone_is_degraded), UNIT(a_goodbye_is_not_for_ever),
-		  UNIT(operators_commands), UNIT(limits_are_the_callers), UNIT(counts_do_not_wrap),
-		  UNIT(random_signs_keep_the_state_valid), UNIT(heartbeats_give_signs),
-		  UNIT(placeable_statuses));
+		  UNIT(answering_probes_alone_is_degraded), UNIT(a_senseless_answer_is_degraded),
+		  UNIT(held_verdicts_come_later), UNIT(a_goodbye_is_not_for_ever), UNIT(operators_commands),
+		  UNIT(limits_are_the_callers), UNIT(counts_do_not_wrap),
+		  UNIT(random_signs_keep_the_state_valid), UNIT(placeable_statuses));

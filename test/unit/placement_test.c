@@ -1,223 +1,165 @@
 /*
- * placement_test.c - choosing nodes: resources are never promised twice, replicas spread over
- * nodes, regions and providers, degraded nodes come last, results are repeatable, shortages are
- * explained.
+ * placement_test.c - choosing nodes: filters, resources that are never promised twice, spread over
+ * nodes, regions and providers, tiers, shortages, and speed.
  */
-#include "core/placement.h"
-
 #include <time.h>
 
 #include "core/pace.h"
-#include "unit.h"
+#include "placement_fixture.h"
 
-#define GIB	 (INT64_C(1) << 30)
-#define MOST 1000
-
-/*
- * count nodes with room for many replicas, alike but for id, in one region and with one
- * provider.
- */
-static void
-alike(A67Candidate *candidates, size_t count)
+static A67PlaceReport
+explain(const A67PlaceRequest *wanted, int placed)
 {
-	size_t i;
+	A67Candidates candidates = candidates_of_cloud(wanted);
+	A67PlaceReport report;
 
-	memset(candidates, 0, count * sizeof(*candidates));
-	for (i = 0; i < count; i++)
-	{
-		candidates[i].id[0] = (uint8_t) (i >> 8);
-		candidates[i].id[1] = (uint8_t) i;
-		candidates[i].cpu_percent = 20;
-		candidates[i].memory_percent = 20;
-		candidates[i].max_connections = 100;
-		candidates[i].free_memory_bytes = 64 * GIB;
-		candidates[i].free_cpu = 64;
-	}
+	a67_place_explain(&candidates, wanted, chosen, placed, &report);
+	return report;
 }
 
-static A67PlaceRequest
-request(uint32_t count, int64_t memory_bytes, double cpu, uint64_t seed)
+/* How many of the first `count` choices fell on each node. */
+static void
+count_choices(int count, uint32_t *times)
 {
-	A67PlaceRequest made = {count, memory_bytes, cpu, seed, NULL};
+	int i;
 
-	return made;
+	memset(times, 0, cloud.n * sizeof(*times));
+	for (i = 0; i < count; i++)
+	{
+		if (chosen[i].index < cloud.n)
+			times[chosen[i].index]++;
+	}
 }
 
 static void
 nothing_to_choose_from(void)
 {
-	A67PlaceRequest wanted = request(3, GIB, 1, 1);
-	A67PlaceRequest none = request(0, GIB, 1, 1);
-	A67PlaceResult result = a67_place(NULL, 0, &wanted, NULL);
+	A67PlaceRequest wanted = request(3, GIB, 1000, 1);
+	A67PlaceRequest none = request(0, GIB, 1000, 1);
 
-	CHECK_UINT(result.placed, 0);
-	CHECK_INT(result.shortage, A67_PLACE_NO_CANDIDATES);
-	CHECK_INT(result.most_free_memory_bytes, 0);
-	result = a67_place(NULL, 0, &none, NULL);
-	CHECK_INT(result.shortage, A67_PLACE_COMPLETE);
+	alike(0);
+	CHECK_INT(place(&wanted), 0);
+	alike(3);
+	CHECK_INT(place(&none), 0);
 }
 
+/* Each of them is out for one reason; only the last one is in, for one replica and for several. */
 static void
-invalid_requests_are_refused(void)
+filters(void)
 {
-	A67Candidate candidates[2];
-	uint32_t chosen[4] = {7, 7, 7, 7};
-	A67PlaceRequest invalid[] = {request(1, -1, 1, 1), request(1, 1, -1, 1), request(1, 1, NAN, 1),
-								 request(A67_PLACE_MAX_COUNT + 1, 1, 1, 1)};
-	A67PlaceRequest fine = request(1, 1, 1, 1);
-	size_t i;
+	static const uint64_t labels[] = {11, 22};
+	A67PlaceRequest wanted = request(1, GIB, 1000, 1);
+	uint32_t round;
 
-	alike(candidates, 2);
-	for (i = 0; i < sizeof(invalid) / sizeof(invalid[0]); i++)
-		CHECK_INT(a67_place(candidates, 2, &invalid[i], chosen).shortage,
-				  A67_PLACE_INVALID_REQUEST);
-	CHECK_INT(a67_place(candidates, A67_PLACE_MAX_CANDIDATES + 1, &fine, chosen).shortage,
-			  A67_PLACE_INVALID_REQUEST);
-	CHECK_UINT(chosen[0], 7);
-	CHECK_UINT(candidates[0].replicas_of_same + candidates[1].replicas_of_same, 0);
+	for (round = 1; round <= 2; round++)
+	{
+		alike(10);
+		cloud.nodes[0].owner = OWNER + 1;
+		cloud.nodes[1].flags = A67_NODE_PLACEABLE;
+		cloud.nodes[2].flags = A67_NODE_USED | A67_NODE_ACTIVE;
+		cloud.nodes[3].services = 2;
+		cloud.nodes[4].free_memory_bytes = GIB - 1;
+		cloud.nodes[5].free_cpu_milli = 999;
+		cloud.nodes[6].free_disk_bytes = -1;
+		cloud.traits[8].label_count = 1;
+		cloud.traits[8].labels[0] = 11;
+		cloud.traits[9].label_count = 3;
+		cloud.traits[9].labels[0] = 22;
+		cloud.traits[9].labels[1] = 33;
+		cloud.traits[9].labels[2] = 11;
+		wanted.count = round;
+		wanted.services = 1;
+		wanted.labels = labels;
+		wanted.label_count = 2;
+		CHECK_INT(place(&wanted), (int) round);
+		CHECK_UINT(chosen[0].index, 9);
+		wanted.label_count = 0;
+		cloud.nodes[9].owner = 0;
+		cloud.nodes[8].flags = 0;
+		CHECK_INT(place(&wanted), (int) round);
+		CHECK_UINT(chosen[0].index, 7);
+		mark(7)->excluded = true;
+		CHECK_INT(place(&wanted), 0);
+	}
 }
 
 static void
 promises_are_taken_off(void)
 {
-	A67Candidate candidates[3];
-	A67PlaceRequest wanted = request(7, 2 * GIB, 0.5, 9);
-	A67PlaceResult result;
-	uint32_t chosen[7];
-	uint32_t times[3] = {0};
-	size_t i;
+	A67PlaceRequest wanted = request(7, 2 * GIB, 500, 9);
+	uint32_t times[3];
+	uint32_t i;
 
-	alike(candidates, 3);
-	result = a67_place(candidates, 3, &wanted, chosen);
-	REQUIRE(result.placed == 7);
-	CHECK_INT(result.shortage, A67_PLACE_COMPLETE);
-	for (i = 0; i < 7; i++)
-	{
-		REQUIRE(chosen[i] < 3);
-		times[chosen[i]]++;
-	}
+	alike(3);
+	REQUIRE(place(&wanted) == 7);
+	count_choices(7, times);
 	for (i = 0; i < 3; i++)
-	{
 		CHECK(times[i] == 2 || times[i] == 3);
-		CHECK_UINT(candidates[i].replicas_of_same, times[i]);
-		CHECK_INT(candidates[i].free_memory_bytes, 64 * GIB - times[i] * 2 * GIB);
-		CHECK_NEAR(candidates[i].free_cpu, 64 - 0.5 * times[i], 1e-9);
-	}
 }
 
-/* 1.2 cores hold 0.4 three times, and 1 core holds 0.1 ten times, whatever floating point says. */
+/* What fits is used to the last bit, and no further. */
 static void
-room_is_used_to_the_last_bit(void)
+room_is_used_up(void)
 {
-	A67Candidate candidates[1];
-	A67PlaceRequest wanted = request(11, GIB / 10, 0.1, 3);
-	A67PlaceResult result;
-	uint32_t chosen[11];
+	A67PlaceRequest wanted = request(11, GIB / 10, 100, 3);
 
-	alike(candidates, 1);
-	candidates[0].free_cpu = 1;
-	result = a67_place(candidates, 1, &wanted, chosen);
-	CHECK_UINT(result.placed, 10);
-	CHECK_INT(result.shortage, A67_PLACE_SHORT_OF_CPU);
-	alike(candidates, 1);
-	candidates[0].free_cpu = 1.2;
-	wanted.cpu = 0.4;
-	CHECK_UINT(a67_place(candidates, 1, &wanted, chosen).placed, 3);
-	alike(candidates, 1);
-	candidates[0].free_memory_bytes = GIB / 10 * 5;
-	result = a67_place(candidates, 1, &wanted, chosen);
-	CHECK_UINT(result.placed, 5);
-	CHECK_INT(result.shortage, A67_PLACE_SHORT_OF_MEMORY);
-	CHECK_INT(candidates[0].free_memory_bytes, 0);
-}
-
-static void
-shortages_are_explained(void)
-{
-	A67Candidate candidates[2];
-	A67PlaceRequest wanted = request(5, 4 * GIB, 2, 1);
-	A67PlaceResult result;
-	uint32_t chosen[5];
-
-	alike(candidates, 2);
-	candidates[0].free_memory_bytes = 3 * GIB;
-	candidates[1].free_memory_bytes = GIB;
-	result = a67_place(candidates, 2, &wanted, chosen);
-	CHECK_INT(result.shortage, A67_PLACE_SHORT_OF_MEMORY);
-	CHECK_UINT(result.placed, 0);
-	CHECK_INT(result.most_free_memory_bytes, 3 * GIB);
-	CHECK_NEAR(result.most_free_cpu, 64, 0);
-
-	alike(candidates, 2);
-	candidates[0].free_cpu = candidates[1].free_cpu = 1.5;
-	result = a67_place(candidates, 2, &wanted, chosen);
-	CHECK_INT(result.shortage, A67_PLACE_SHORT_OF_CPU);
-	CHECK_NEAR(result.most_free_cpu, 1.5, 0);
-
-	/* One has the memory, the other the cpu. */
-	candidates[0].free_cpu = 64;
-	candidates[0].free_memory_bytes = GIB;
-	CHECK_INT(a67_place(candidates, 2, &wanted, chosen).shortage, A67_PLACE_SHORT_OF_BOTH);
-	/* Neither has either; NaN and negative are no room. */
-	candidates[0].free_cpu = NAN;
-	candidates[1].free_memory_bytes = -1;
-	CHECK_INT(a67_place(candidates, 2, &wanted, chosen).shortage, A67_PLACE_SHORT_OF_BOTH);
-
-	alike(candidates, 2);
-	candidates[0].free_cpu = 2;
-	candidates[1].free_cpu = 5;
-	result = a67_place(candidates, 2, &wanted, chosen);
-	CHECK_UINT(result.placed, 3);
-	CHECK_INT(result.shortage, A67_PLACE_SHORT_OF_CPU);
-}
-
-static void
-shortages_have_names(void)
-{
-	CHECK_STR(a67_place_shortage_name(A67_PLACE_COMPLETE), "complete");
-	CHECK_STR(a67_place_shortage_name(A67_PLACE_SHORT_OF_MEMORY), "short_of_memory");
-	CHECK_STR(a67_place_shortage_name(A67_PLACE_OUT_OF_MEMORY), "out_of_memory");
-	CHECK_STR(a67_place_shortage_name((A67PlaceShortage) 7), NULL);
-	CHECK_STR(a67_place_shortage_name((A67PlaceShortage) -1), NULL);
+	alike(1);
+	cloud.nodes[0].free_cpu_milli = 1000;
+	CHECK_INT(place(&wanted), 10);
+	alike(1);
+	cloud.nodes[0].free_memory_bytes = GIB / 10 * 5;
+	CHECK_INT(place(&wanted), 5);
+	alike(1);
+	cloud.nodes[0].free_disk_bytes = 29;
+	wanted.disk_bytes = 10;
+	CHECK_INT(place(&wanted), 2);
+	/* Sizes whose multiples overflow. */
+	alike(1);
+	cloud.nodes[0].free_memory_bytes = INT64_MAX;
+	wanted = request(5, INT64_MAX / 2, 0, 3);
+	CHECK_INT(place(&wanted), 2);
+	wanted = request(5, 0, 0, 3);
+	CHECK_INT(place(&wanted), 5);
 }
 
 static void
 spreads_over_nodes_first(void)
 {
-	A67Candidate candidates[6];
-	A67PlaceRequest wanted = request(6, GIB, 1, 5);
-	uint32_t chosen[6];
-	size_t i;
+	A67PlaceRequest wanted = request(6, GIB, 1000, 5);
+	uint32_t times[6];
+	uint32_t i;
 
-	alike(candidates, 6);
+	alike(6);
 	/* Much better than the rest, which must not matter while others hold fewer. */
-	candidates[2].cpu_percent = 0;
-	candidates[4].replicas_of_same = 1;
-	CHECK_UINT(a67_place(candidates, 6, &wanted, chosen).placed, 6);
+	cloud.nodes[2].cpu_percent = 0;
+	mark(4)->replicas = 1;
+	REQUIRE(place(&wanted) == 6);
+	count_choices(6, times);
+	CHECK(times[4] <= 1);
 	for (i = 0; i < 6; i++)
-		CHECK(candidates[i].replicas_of_same <= 2 && candidates[i].replicas_of_same >= 1);
+		CHECK(times[i] <= 2 && (i == 4 || times[i] >= 1));
 }
 
-/* Regions 10 (four nodes), 20 (one), -30 (one): the first three replicas take one of each. */
+/* Regions 10 (four nodes), 20 (one), 30 (one): the first three replicas take one of each. */
 static void
 spreads_over_regions(void)
 {
+	static const uint64_t regions[] = {10, 10, 20, 10, 30, 10};
 	uint64_t seed;
 
 	for (seed = 0; seed < 50; seed++)
 	{
-		static const int32_t regions[] = {10, 10, 20, 10, -30, 10};
-		A67Candidate candidates[6];
-		A67PlaceRequest wanted = request(3, GIB, 1, seed);
-		uint32_t chosen[3];
-		size_t i;
+		A67PlaceRequest wanted = request(3, GIB, 1000, seed);
+		uint32_t times[6];
+		uint32_t i;
 
-		alike(candidates, 6);
+		alike(6);
 		for (i = 0; i < 6; i++)
-			candidates[i].region = regions[i];
-		CHECK_UINT(a67_place(candidates, 6, &wanted, chosen).placed, 3);
-		CHECK_UINT(candidates[2].replicas_of_same, 1);
-		CHECK_UINT(candidates[4].replicas_of_same, 1);
+			cloud.traits[i].region = regions[i];
+		REQUIRE(place(&wanted) == 3);
+		count_choices(3, times);
+		CHECK_UINT(times[2], 1);
+		CHECK_UINT(times[4], 1);
 	}
 }
 
@@ -228,211 +170,284 @@ spreads_over_providers(void)
 
 	for (seed = 0; seed < 50; seed++)
 	{
-		A67Candidate candidates[5];
-		A67PlaceRequest wanted = request(2, GIB, 1, seed);
-		uint32_t chosen[2];
+		A67PlaceRequest wanted = request(2, GIB, 1000, seed);
 
-		alike(candidates, 5);
-		candidates[3].provider = INT32_MAX;
-		CHECK_UINT(a67_place(candidates, 5, &wanted, chosen).placed, 2);
-		CHECK_UINT(candidates[3].replicas_of_same, 1);
+		alike(5);
+		cloud.traits[3].provider = UINT64_MAX;
+		REQUIRE(place(&wanted) == 2);
+		CHECK((chosen[0].index == 3) != (chosen[1].index == 3));
 	}
 }
 
-/* A region that already holds replicas is avoided even by its empty node. */
+/* A region that holds replicas is avoided even by its empty node, also when they are on a full one. */
 static void
 counts_replicas_that_are_there(void)
 {
-	A67Candidate candidates[3];
-	A67PlaceRequest wanted = request(1, GIB, 1, 2);
-	uint32_t chosen[1];
+	A67PlaceRequest wanted = request(1, GIB, 1000, 2);
 
-	alike(candidates, 3);
-	candidates[0].replicas_of_same = 2;
-	candidates[2].region = 1;
-	CHECK_UINT(a67_place(candidates, 3, &wanted, chosen).placed, 1);
-	CHECK_UINT(chosen[0], 2);
+	alike(3);
+	mark(0)->replicas = 2;
+	cloud.traits[2].region = 1;
+	CHECK_INT(place(&wanted), 1);
+	CHECK_UINT(chosen[0].index, 2);
+	cloud.nodes[0].free_memory_bytes = 0;
+	CHECK_INT(place(&wanted), 1);
+	CHECK_UINT(chosen[0].index, 2);
+	/* Marks of nodes that are not there count for nothing. */
+	mark(MOST + 5)->replicas = 9;
+	CHECK_INT(place(&wanted), 1);
 }
 
+/* Worst: degraded, avoided or silent and near its quota; then these; then near its quota alone. */
 static void
-degraded_nodes_come_last(void)
+tiers(void)
 {
-	A67Candidate candidates[3];
-	A67PlaceRequest wanted = request(4, GIB, 1, 8);
-	uint32_t chosen[4];
+	A67PlaceRequest wanted = request(6, GIB, 1000, 8);
 
-	alike(candidates, 3);
-	candidates[0].degraded = candidates[2].degraded = true;
-	candidates[1].free_cpu = 2;
-	CHECK_UINT(a67_place(candidates, 3, &wanted, chosen).placed, 4);
-	CHECK_UINT(chosen[0], 1);
-	CHECK_UINT(chosen[1], 1);
-	CHECK(chosen[2] != 1 && chosen[3] != 1);
-	CHECK(chosen[2] != chosen[3]);
+	alike(6);
+	cloud.nodes[0].flags |= A67_NODE_LAST;
+	cloud.nodes[1].flags |= A67_NODE_NEAR_QUOTA;
+	cloud.nodes[2].flags |= A67_NODE_LAST | A67_NODE_NEAR_QUOTA;
+	cloud.nodes[3].metrics_at = NOW - 601;
+	mark(4)->avoided = true;
+	cloud.nodes[5].cpu_percent = 79;
+	wanted.memory_bytes = 64 * GIB;
+	REQUIRE(place(&wanted) == 6);
+	CHECK_UINT(chosen[0].index, 5);
+	CHECK_UINT(chosen[0].penalties, 0);
+	CHECK_UINT(chosen[1].index, 1);
+	CHECK_UINT(chosen[1].penalties, A67_PENALTY_NEAR_QUOTA);
+	CHECK_UINT(chosen[5].index, 2);
+	CHECK_UINT(chosen[5].penalties, A67_PENALTY_DEGRADED | A67_PENALTY_NEAR_QUOTA);
+	CHECK_UINT(chosen[2].penalties | chosen[3].penalties | chosen[4].penalties,
+			   A67_PENALTY_DEGRADED | A67_PENALTY_SILENT | A67_PENALTY_AVOIDED);
+	/* One at a time, in one pass, the same order. */
+	cloud.mark_count = 0;
+	wanted.count = 1;
+	cloud.nodes[5].flags = 0;
+	cloud.nodes[4].flags = 0;
+	CHECK_INT(place(&wanted), 1);
+	CHECK_UINT(chosen[0].index, 1);
+	cloud.nodes[1].flags = 0;
+	CHECK_INT(place(&wanted), 1);
+	CHECK(chosen[0].index == 0 || chosen[0].index == 3);
+	cloud.nodes[0].flags = cloud.nodes[3].flags = 0;
+	CHECK_INT(place(&wanted), 1);
+	CHECK_UINT(chosen[0].index, 2);
 }
 
-/*
- * How often each of count nodes gets the first replica, over 300 seeds; node i has i percent
- * cpu.
- */
+/* Shuffles the nodes. */
 static void
-count_first_choices(size_t count, unsigned *times)
+shuffle(uint64_t *seed)
 {
-	uint64_t seed;
+	uint32_t i;
 
-	for (seed = 0; seed < 300; seed++)
+	for (i = cloud.n - 1; i > 0; i--)
 	{
-		A67Candidate candidates[12];
-		A67PlaceRequest wanted = request(1, GIB, 1, seed);
-		uint32_t chosen[1] = {0};
-		size_t i;
+		uint32_t j = (uint32_t) a67_random_below(seed, i + 1);
+		A67Candidate node = cloud.nodes[i];
+		A67Traits traits = cloud.traits[i];
 
-		alike(candidates, count);
-		for (i = 0; i < count; i++)
-			candidates[i].cpu_percent = (double) i;
-		CHECK_UINT(a67_place(candidates, count, &wanted, chosen).placed, 1);
-		times[chosen[0]]++;
-	}
-}
-
-static void
-chance_is_among_the_best_third_at_most_three(void)
-{
-	static const size_t counts[] = {1, 3, 4, 6, 7, 9, 12};
-	static const size_t widths[] = {1, 1, 2, 2, 3, 3, 3};
-	size_t round;
-
-	for (round = 0; round < sizeof(counts) / sizeof(counts[0]); round++)
-	{
-		unsigned times[12] = {0};
-		size_t i;
-
-		count_first_choices(counts[round], times);
-		for (i = 0; i < counts[round]; i++)
-		{
-			if (i < widths[round])
-				CHECK(times[i] > 300 / widths[round] / 2);
-			else
-				CHECK_UINT(times[i], 0);
-		}
+		cloud.nodes[i] = cloud.nodes[j];
+		cloud.traits[i] = cloud.traits[j];
+		cloud.nodes[j] = node;
+		cloud.traits[j] = traits;
 	}
 }
 
 static void
 same_seed_same_choice_in_any_order(void)
 {
-	A67Candidate candidates[40];
-	A67PlaceRequest wanted = request(25, GIB, 1, 77);
-	uint8_t want[25];
-	uint32_t chosen[25];
 	uint64_t seed = 6;
 	int round;
-	size_t i;
 
-	for (round = 0; round < 20; round++)
+	for (round = 0; round < 40; round++)
 	{
-		alike(candidates, 40);
+		int count = round % 2 == 0 ? 25 : 1;
+		A67PlaceRequest wanted = request((uint32_t) count, GIB, 1000, 77);
+		uint8_t want[25];
+		uint32_t i;
+
+		alike(40);
 		for (i = 0; i < 40; i++)
 		{
-			candidates[i].region = (int32_t) (i % 4);
-			candidates[i].provider = (int32_t) (i % 3);
-			candidates[i].cpu_percent = (double) (i / 8);
+			cloud.traits[i].region = i % 4;
+			cloud.traits[i].provider = i % 3;
+			cloud.nodes[i].cpu_percent = (float) (i / 8);
 		}
-		for (i = 39; i > 0 && round > 0; i--)
-		{
-			size_t j = a67_random_below(&seed, i + 1);
-			A67Candidate kept = candidates[i];
-
-			candidates[i] = candidates[j];
-			candidates[j] = kept;
-		}
-		REQUIRE(a67_place(candidates, 40, &wanted, chosen).placed == 25);
-		for (i = 0; i < 25; i++)
-		{
-			if (round == 0)
-				want[i] = candidates[chosen[i]].id[1];
-			CHECK_UINT(candidates[chosen[i]].id[1], want[i]);
-		}
+		REQUIRE(place(&wanted) == count);
+		for (i = 0; i < (uint32_t) count; i++)
+			want[i] = cloud.traits[chosen[i].index].id[1];
+		shuffle(&seed);
+		REQUIRE(place(&wanted) == count);
+		for (i = 0; i < (uint32_t) count; i++)
+			CHECK_UINT(cloud.traits[chosen[i].index].id[1], want[i]);
 	}
 }
 
-/* Random clouds: nothing is promised twice, and a shortage is reported only where there is one. */
+static void
+random_cloud(uint64_t *seed)
+{
+	uint32_t i;
+
+	alike((uint32_t) a67_random_below(seed, 13));
+	for (i = 0; i < cloud.n; i++)
+	{
+		cloud.nodes[i].free_memory_bytes = (int64_t) a67_random_below(seed, 8 * GIB) - GIB / 2;
+		cloud.nodes[i].free_cpu_milli = (int32_t) a67_random_below(seed, 8000);
+		cloud.nodes[i].cpu_percent = a67_random_below(seed, 5) == 0 ? NAN : 3;
+		if (a67_random_below(seed, 4) == 0)
+			cloud.nodes[i].flags |= A67_NODE_LAST;
+		cloud.traits[i].region = a67_random_below(seed, 3);
+		cloud.traits[i].provider = a67_random_below(seed, 2);
+		if (a67_random_below(seed, 4) == 0)
+			mark(i)->replicas = (uint32_t) a67_random_below(seed, 3);
+	}
+}
+
+/* Nothing is promised twice, and a shortage is reported only where there is one. */
 static void
 random_clouds_stay_within_room(void)
 {
 	uint64_t seed = 31;
 	int round;
 
-	for (round = 0; round < 2000; round++)
+	for (round = 0; round < 3000; round++)
 	{
-		A67Candidate candidates[12];
-		A67Candidate before[12];
-		size_t n = a67_random_below(&seed, 13);
-		A67PlaceRequest wanted =
-			request((uint32_t) a67_random_below(&seed, 30),
-					(int64_t) a67_random_below(&seed, 3 * GIB),
-					(double) a67_random_below(&seed, 30) / 10, (uint64_t) round);
-		uint32_t chosen[30];
-		A67PlaceResult result;
-		uint64_t placed = 0;
-		size_t i;
+		A67PlaceRequest wanted = request((uint32_t) a67_random_below(&seed, 30),
+										 (int64_t) a67_random_below(&seed, 3 * GIB),
+										 (int32_t) a67_random_below(&seed, 3000), (uint64_t) round);
+		uint32_t times[13];
+		int placed;
+		uint32_t i;
 
-		alike(candidates, n);
-		for (i = 0; i < n; i++)
+		random_cloud(&seed);
+		placed = place(&wanted);
+		REQUIRE(placed >= 0 && placed <= (int) wanted.count);
+		count_choices(placed, times);
+		for (i = 0; i < cloud.n; i++)
 		{
-			candidates[i].free_memory_bytes = (int64_t) a67_random_below(&seed, 8 * GIB);
-			candidates[i].free_cpu = (double) a67_random_below(&seed, 80) / 10;
-			candidates[i].degraded = a67_random_below(&seed, 4) == 0;
-			candidates[i].region = (int32_t) a67_random_below(&seed, 3);
-		}
-		memcpy(before, candidates, sizeof(before));
-		result = a67_place(candidates, n, &wanted, chosen);
-		CHECK((result.shortage == A67_PLACE_COMPLETE) == (result.placed == wanted.count));
-		for (i = 0; i < n; i++)
-		{
-			uint32_t here = candidates[i].replicas_of_same;
+			int64_t memory = cloud.nodes[i].free_memory_bytes - times[i] * wanted.memory_bytes;
+			int64_t cpu = cloud.nodes[i].free_cpu_milli - (int64_t) times[i] * wanted.cpu_milli;
 
-			placed += here;
-			CHECK(candidates[i].free_memory_bytes >= 0);
-			CHECK(candidates[i].free_cpu >= -1e-6);
-			CHECK_INT(candidates[i].free_memory_bytes,
-					  before[i].free_memory_bytes - here * wanted.memory_bytes);
-			if (result.shortage != A67_PLACE_COMPLETE)
-				CHECK(candidates[i].free_memory_bytes < wanted.memory_bytes ||
-					  candidates[i].free_cpu < wanted.cpu);
+			CHECK(times[i] == 0 || (memory >= 0 && cpu >= 0));
+			if (placed < (int) wanted.count)
+				CHECK(memory < wanted.memory_bytes || cpu < wanted.cpu_milli);
 		}
-		CHECK_UINT(placed, result.placed);
 	}
 }
 
-/* A thousand nodes, a hundred placements: milliseconds, even under the sanitizers. */
+/* A scan that skips by the bounds chooses as one that looks at every node. */
+static void
+bounds_change_nothing(void)
+{
+	uint64_t seed = 5;
+	int round;
+
+	for (round = 0; round < 2000; round++)
+	{
+		A67PlaceRequest wanted = request(1, GIB, 100, (uint64_t) round);
+		A67PlaceChoice plain;
+		uint32_t i;
+		int placed;
+
+		alike((uint32_t) a67_random_below(&seed, 200));
+		for (i = 0; i < cloud.n; i++)
+		{
+			A67Candidate *node = &cloud.nodes[i];
+
+			node->cpu_percent = (float) a67_random_below(&seed, 120);
+			node->memory_percent = a67_random_below(&seed, 20) == 0 ? NAN : 30;
+			node->latency_ms = (float) a67_random_below(&seed, 600);
+			node->requests = (float) a67_random_below(&seed, 300);
+			node->failures = (float) a67_random_below(&seed, 10);
+			node->active_connections = (uint32_t) a67_random_below(&seed, 100);
+			if (a67_random_below(&seed, 10) == 0)
+				node->flags |= A67_NODE_LAST;
+			if (a67_random_below(&seed, 10) == 0)
+				node->metrics_at = NOW - 400;
+			if (a67_random_below(&seed, 3) == 0)
+				node->owner = OWNER + 1;
+		}
+		placed = place(&wanted);
+		plain = chosen[0];
+		cloud.bounded = true;
+		REQUIRE(place(&wanted) == placed);
+		if (placed == 1)
+			CHECK_UINT(chosen[0].index, plain.index);
+	}
+}
+
+static void
+shortages_are_explained(void)
+{
+	A67PlaceRequest wanted = request(5, 4 * GIB, 2000, 1);
+	A67PlaceReport report;
+
+	alike(9);
+	wanted.services = 1;
+	cloud.nodes[0].owner = OWNER + 1;
+	cloud.nodes[1].flags = A67_NODE_USED | A67_NODE_ACTIVE;
+	cloud.nodes[1].status = A67_NODE_FAILED;
+	cloud.nodes[2].flags = A67_NODE_USED;
+	cloud.nodes[3].services = 2;
+	mark(4)->excluded = true;
+	cloud.nodes[5].free_memory_bytes = 3 * GIB;
+	cloud.nodes[6].free_cpu_milli = 1500;
+	cloud.nodes[7].free_memory_bytes = 2 * GIB;
+	cloud.nodes[7].free_cpu_milli = 1;
+	cloud.nodes[8].flags = 0;
+	CHECK_INT(place(&wanted), 0);
+	report = explain(&wanted, 0);
+	CHECK_UINT(report.nodes, 7);
+	CHECK_UINT(report.by_status[A67_NODE_FAILED], 1);
+	CHECK_UINT(report.inactive, 1);
+	CHECK_UINT(report.service, 1);
+	CHECK_UINT(report.excluded, 1);
+	CHECK_UINT(report.labels, 0);
+	CHECK_UINT(report.left, 3);
+	CHECK_UINT(report.memory, 2);
+	CHECK_UINT(report.cpu, 2);
+	CHECK_UINT(report.disk, 0);
+	CHECK_INT(report.most_free_memory_bytes, 64 * GIB);
+	CHECK_INT(report.most_free_cpu_milli, 64000);
+	/* What was placed is not free any more. */
+	wanted = request(40, 4 * GIB, 2000, 1);
+	CHECK_INT(place(&wanted), 16);
+	report = explain(&wanted, 16);
+	CHECK_UINT(report.memory, 3);
+	CHECK_UINT(report.cpu, 2);
+	CHECK_INT(report.most_free_cpu_milli, 64000);
+}
+
+/* A thousand nodes, a thousand placements: milliseconds, even under the sanitizers. */
 static void
 a_thousand_nodes_are_quick(void)
 {
-	static A67Candidate candidates[MOST];
-	A67PlaceRequest wanted = request(100, GIB, 1, 1);
-	uint32_t chosen[100];
+	A67PlaceRequest wanted = request(1000, GIB, 1000, 1);
+	uint32_t times[MOST];
 	clock_t started;
-	size_t i;
+	uint32_t i;
 
-	alike(candidates, MOST);
+	alike(MOST);
 	for (i = 0; i < MOST; i++)
 	{
-		candidates[i].region = (int32_t) (i % 7);
-		candidates[i].cpu_percent = (double) (i * 37 % 80);
+		cloud.traits[i].region = i % 7;
+		cloud.traits[i].provider = i % 5;
+		cloud.nodes[i].cpu_percent = (float) (i * 37 % 80);
 	}
 	started = clock();
-	CHECK_UINT(a67_place(candidates, MOST, &wanted, chosen).placed, 100);
+	CHECK_INT(place(&wanted), 1000);
 	CHECK((double) (clock() - started) / CLOCKS_PER_SEC < 0.5);
+	count_choices(1000, times);
 	for (i = 0; i < MOST; i++)
-		CHECK(candidates[i].replicas_of_same <= 1);
+		CHECK_UINT(times[i], 1);
 }
 
-UNIT_MAIN("placement", UNIT(nothing_to_choose_from), UNIT(invalid_requests_are_refused),
-		  UNIT(promises_are_taken_off), UNIT(room_is_used_to_the_last_bit),
-		  UNIT(shortages_are_explained), UNIT(shortages_have_names), UNIT(spreads_over_nodes_first),
-		  UNIT(spreads_over_regions), UNIT(spreads_over_providers),
-		  UNIT(counts_replicas_that_are_there), UNIT(degraded_nodes_come_last),
-		  UNIT(chance_is_among_the_best_third_at_most_three),
+UNIT_MAIN("placement", UNIT(nothing_to_choose_from), UNIT(filters), UNIT(promises_are_taken_off),
+		  UNIT(room_is_used_up), UNIT(spreads_over_nodes_first), UNIT(spreads_over_regions),
+		  UNIT(spreads_over_providers), UNIT(counts_replicas_that_are_there), UNIT(tiers),
+
 		  UNIT(same_seed_same_choice_in_any_order), UNIT(random_clouds_stay_within_room),
+		  UNIT(bounds_change_nothing), UNIT(shortages_are_explained),
 		  UNIT(a_thousand_nodes_are_quick));

@@ -18,6 +18,7 @@
 #define ENGINE_LISTENERS	4
 #define ENGINE_ACCEPTS		64	  /* accepted in one event */
 #define ENGINE_ACCEPT_PAUSE 100	  /* ms without accepting after running out of descriptors */
+#define ENGINE_SPARE_BYTES	8192  /* a buffer larger than this is not kept for another request */
 #define ENGINE_FIRST_READ	4096  /* input buffer of a new request */
 #define ENGINE_BODY_READ	65536 /* input buffer behind the head while a body comes in */
 #define ENGINE_FILE_STEP	(1024 * 1024) /* sendfile bytes in one turn */
@@ -59,6 +60,7 @@ struct A67HttpServer
 	A67HttpConn *current; /* whose turn it is */
 	A67HttpConn *ready;
 	A67HttpConn *graveyard;
+	Exchange *spare; /* the one freed last, for the next request; or NULL */
 	A67HttpStats stats;
 	int64_t date_second;
 	char date[32];
@@ -85,6 +87,8 @@ extern void a67_engine_next_request(A67HttpConn *conn);
 extern bool a67_engine_read_body(A67HttpConn *conn);
 extern bool a67_engine_discard(A67HttpConn *conn);
 extern void a67_engine_exchange_free(A67HttpConn *conn);
+/* Frees what exchange_free keeps. */
+extern void a67_engine_spare_free(A67HttpServer *server);
 
 /* ws.c: called by upgrade.c, then by conn.c. */
 extern A67Ws *a67_engine_ws_new(const A67WsHandler *handler);

@@ -37,38 +37,83 @@ clear_exchange(Exchange *ex)
 	ex->linger = true;
 }
 
-static bool
-make_exchange(A67HttpConn *conn)
+static Exchange *
+new_exchange(const A67HttpConfig *config)
 {
-	const A67HttpConfig *config = &conn->server->config;
 	Exchange *ex = malloc(sizeof(*ex));
 
 	if (ex == NULL)
-		return false;
-	clear_exchange(ex);
+		return NULL;
 	a67_buf_init(&ex->in, config->head.head_bytes + ENGINE_BODY_READ);
 	a67_buf_init(&ex->body, 0);
 	a67_buf_init(&ex->extra, ENGINE_EXTRA_BYTES);
 	a67_buf_init(&ex->out, config->max_response + ENGINE_HEAD_ROOM);
-	conn->ex = ex;
+	return ex;
+}
+
+/* Short requests on many connections follow each other: they share one exchange and its buffers. */
+static bool
+make_exchange(A67HttpConn *conn)
+{
+	A67HttpServer *server = conn->server;
+
+	conn->ex = server->spare != NULL ? server->spare : new_exchange(&server->config);
+	server->spare = NULL;
+	if (conn->ex == NULL)
+		return false;
+	clear_exchange(conn->ex);
 	return true;
 }
 
-void
-a67_engine_exchange_free(A67HttpConn *conn)
+static void
+free_exchange(Exchange *ex)
 {
-	Exchange *ex = conn->ex;
-
-	if (ex == NULL)
-		return;
-	if (ex->file.fd >= 0)
-		(void) close(ex->file.fd);
 	a67_buf_free(&ex->in);
 	a67_buf_free(&ex->body);
 	a67_buf_free(&ex->extra);
 	a67_buf_free(&ex->out);
 	free(ex);
+}
+
+/* Whether it is small, and made under the present limits. */
+static bool
+is_worth_keeping(const Exchange *ex, const A67HttpConfig *config)
+{
+	return ex->in.cap <= ENGINE_SPARE_BYTES && ex->extra.cap <= ENGINE_SPARE_BYTES &&
+		   ex->out.cap <= ENGINE_SPARE_BYTES &&
+		   ex->in.max == config->head.head_bytes + ENGINE_BODY_READ &&
+		   ex->out.max == config->max_response + ENGINE_HEAD_ROOM;
+}
+
+void
+a67_engine_exchange_free(A67HttpConn *conn)
+{
+	A67HttpServer *server = conn->server;
+	Exchange *ex = conn->ex;
+
+	if (ex == NULL)
+		return;
 	conn->ex = NULL;
+	if (ex->file.fd >= 0)
+		(void) close(ex->file.fd);
+	if (server->spare != NULL || !is_worth_keeping(ex, &server->config))
+	{
+		free_exchange(ex);
+		return;
+	}
+	a67_buf_reset(&ex->in);
+	a67_buf_free(&ex->body);
+	a67_buf_reset(&ex->extra);
+	a67_buf_reset(&ex->out);
+	server->spare = ex;
+}
+
+void
+a67_engine_spare_free(A67HttpServer *server)
+{
+	if (server->spare != NULL)
+		free_exchange(server->spare);
+	server->spare = NULL;
 }
 
 void

@@ -98,6 +98,27 @@ take_back(Exchange *ex, size_t len)
 	return -ENOBUFS;
 }
 
+static void
+append_field(A67Buf *out, const char *name, const char *value)
+{
+	a67_buf_append_str(out, name);
+	a67_buf_append(out, ": ", 2);
+	a67_buf_append_str(out, value);
+	a67_buf_append(out, "\r\n", 2);
+}
+
+static void
+append_status(A67Buf *out, int status)
+{
+	const char digits[] = {(char) ('0' + status / 100), (char) ('0' + status / 10 % 10),
+						   (char) ('0' + status % 10), ' '};
+
+	a67_buf_append_str(out, "HTTP/1.1 ");
+	a67_buf_append(out, digits, sizeof(digits));
+	a67_buf_append_str(out, a67_http_reason(status));
+	a67_buf_append(out, "\r\n", 2);
+}
+
 /* Writes the head of an answer; length -1 is "not known". */
 static int
 begin(A67HttpConn *conn, int status, const A67HttpField *headers, int64_t length)
@@ -108,11 +129,11 @@ begin(A67HttpConn *conn, int status, const A67HttpField *headers, int64_t length
 	const char *date = server->config.callbacks.wall_seconds != NULL ? date_text(server) : NULL;
 
 	ex->keep_alive = ex->head.keep_alive && conn->state == CONN_ANSWER && !server->draining;
-	a67_buf_append_fmt(&ex->out, "HTTP/1.1 %d %s\r\n", status, a67_http_reason(status));
+	append_status(&ex->out, status);
 	if (date != NULL)
-		a67_buf_append_fmt(&ex->out, "Date: %s\r\n", date);
+		append_field(&ex->out, "Date", date);
 	for (; headers != NULL && headers->name != NULL; headers++)
-		a67_buf_append_fmt(&ex->out, "%s: %s\r\n", headers->name, headers->value);
+		append_field(&ex->out, headers->name, headers->value);
 	if (ex->extra.len > 0)
 		a67_buf_append(&ex->out, ex->extra.data, ex->extra.len);
 	append_framing(conn, status, length);
@@ -149,7 +170,7 @@ a67_http_respond_also(A67HttpConn *conn, const A67HttpField *headers)
 			ex->extra.len = before;
 			return -EINVAL;
 		}
-		a67_buf_append_fmt(&ex->extra, "%s: %s\r\n", headers->name, headers->value);
+		append_field(&ex->extra, headers->name, headers->value);
 	}
 	if (!ex->extra.failed)
 		return 0;

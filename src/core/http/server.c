@@ -130,6 +130,8 @@ a67_http_server_reconfigure(A67HttpServer *server, const A67HttpConfig *config)
 	if (!make_slots(server, next.max_clients))
 		return -ENOMEM;
 	server->config = next;
+	/* Its buffers have the old limits. */
+	a67_engine_spare_free(server);
 	return 0;
 }
 
@@ -191,6 +193,7 @@ a67_http_server_free(A67HttpServer *server)
 		if (server->slots[i].conn != NULL)
 			a67_engine_conn_close(server->slots[i].conn);
 	bury(server);
+	a67_engine_spare_free(server);
 	a67_http_deadlines_free(&server->deadlines);
 	free(server->slots);
 	if (server->epoll_fd >= 0)
