@@ -169,17 +169,19 @@ take_arguments(FunctionCallInfo fcinfo, Handout *handout)
 
 		if (PG_ARGISNULL(3))
 			a67_error_null("env_label");
-		handout->values[0] =
-			(Value){"", (const uint8 *) VARDATA_ANY(sealed), VARSIZE_ANY_EXHDR(sealed),
-					text_to_cstring(PG_GETARG_TEXT_PP(3))};
+		handout->values[0] = (Value){.name = "",
+									 .sealed = (const uint8 *) VARDATA_ANY(sealed),
+									 .sealed_len = VARSIZE_ANY_EXHDR(sealed),
+									 .label = text_to_cstring(PG_GETARG_TEXT_PP(3))};
 	}
 	for (int i = 0; i < counts[0]; i++)
 	{
 		bytea *sealed = DatumGetByteaPP(secrets[i]);
 
-		handout->values[1 + i] =
-			(Value){TextDatumGetCString(variables[i]), (const uint8 *) VARDATA_ANY(sealed),
-					VARSIZE_ANY_EXHDR(sealed), TextDatumGetCString(labels[i])};
+		handout->values[1 + i] = (Value){.name = TextDatumGetCString(variables[i]),
+										 .sealed = (const uint8 *) VARDATA_ANY(sealed),
+										 .sealed_len = VARSIZE_ANY_EXHDR(sealed),
+										 .label = TextDatumGetCString(labels[i])};
 	}
 }
 
