@@ -148,7 +148,7 @@ BEGIN
     memory_bytes := a67_internal._number_from_zero(free, 'memory_bytes', 'free.', '-infinity');
     cpu := a67_internal._number_from_zero(free, 'cpu', 'free.', '-infinity');
     disk_bytes := a67_internal._number_from_zero(free, 'disk_bytes', 'free.', '-infinity');
-    max_rows := a67_internal._number_from_zero(criteria, 'limit', '', NULL);
+    max_rows := a67_internal._number_from_zero(criteria, 'limit', '', 1000);
     skipped := a67_internal._number_from_zero(criteria, 'offset', '', 0);
 END
 $$;
@@ -177,4 +177,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION a67.node_find(jsonb) IS
-    'Your nodes that meet all criteria: name, status, provider, region, tier (one or several), services, labels, free {memory_bytes, cpu, disk_bytes}; limit, offset';
+    'Your nodes that meet all criteria: name, status, provider, region, tier (one or several), services, labels, free {memory_bytes, cpu, disk_bytes}; limit (1000 unless told), offset';
