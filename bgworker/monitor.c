@@ -20,9 +20,5 @@ const A67WorkerDef a67_monitor_def = {
 	.name = "monitor",
 	.database = true,
 	.interval_ms = interval_ms,
-	.start = a67_plan_record_start,
-	.tick = a67_plan_record_tick,
-	.ready = a67_plan_record_ready,
-	.deadline_ms = a67_plan_record_deadline_ms,
-	.stop = a67_plan_record_stop,
+	A67_PLAN_RECORD_FUNCTIONS,
 };

@@ -23,11 +23,23 @@
 #define A67_RECORD_ATTEMPTS 3
 #define A67_PLAN_WAIT_MS	20000
 
-/* The five functions of a definition; the statements follow from the definition's name. */
+/*
+ * The five functions of a definition, and the row of them that a definition holds; the statements follow from
+ * the definition's name.
+ */
 void *a67_plan_record_start(A67Worker *worker);
 void a67_plan_record_tick(A67Worker *worker, void *state);
 void a67_plan_record_ready(A67Worker *worker, void *state);
 int64 a67_plan_record_deadline_ms(A67Worker *worker, void *state);
 void a67_plan_record_stop(A67Worker *worker, void *state);
+
+/* clang-format off */
+#define A67_PLAN_RECORD_FUNCTIONS \
+	.start = a67_plan_record_start, \
+	.tick = a67_plan_record_tick, \
+	.ready = a67_plan_record_ready, \
+	.deadline_ms = a67_plan_record_deadline_ms, \
+	.stop = a67_plan_record_stop
+/* clang-format on */
 
 #endif /* A67_PLAN_RECORD_H */

@@ -422,7 +422,8 @@ refresh(A67Candidate *node, const A67LiveSlot *slot)
 	bool known = slot->versions[A67_FACTS_NODE] != 0 && slot->versions[A67_FACTS_OBSERVED] != 0;
 	uint16 flags = node->flags & (uint16) ~(A67_NODE_PLACEABLE | A67_NODE_LAST);
 
-	if (known && (flags & A67_NODE_ACTIVE) && (good || node->status == A67_NODE_DEGRADED))
+	if (known && (flags & A67_NODE_ACTIVE) &&
+		a67_node_status_placeable((A67NodeStatus) node->status))
 		flags |= good ? A67_NODE_PLACEABLE : A67_NODE_PLACEABLE | A67_NODE_LAST;
 	node->flags = flags;
 	node->free_memory_bytes = slot->memory_bytes - slot->reserved_memory_bytes;

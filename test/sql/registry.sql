@@ -4,7 +4,7 @@
 \pset tuples_only true
 BEGIN;
 -- Finding and changing nodes.
-SELECT plan(54);
+SELECT plan(56);
 
 CREATE FUNCTION pg_temp.detail(query text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -55,6 +55,15 @@ ON CONFLICT (node_id) DO UPDATE SET memory_bytes = 1, cpu = 0.5, disk_bytes = 7;
 SELECT is(pg_temp.found('{"free": {"memory_bytes": 1073741824}}'), 'ash elm', 'what is promised is not free');
 SELECT is(pg_temp.found('{"free": {"cpu": 1.5}, "provider": "render", "status": "ready"}'), 'oak', 'all criteria together');
 SELECT results_eq($$SELECT name FROM a67.node_find('{"limit": 1, "offset": 1}')$$, $$VALUES ('elm')$$, 'a part of them, in order of names');
+SAVEPOINT crowd;
+WITH n AS (
+    INSERT INTO a67_internal.node (owner_id, name, endpoint, public_key, cpu_cores, memory_bytes, disk_bytes, max_concurrent_requests)
+    SELECT a67_internal._operator_id(), 'crowd-' || i, 'http://127.0.0.1:1', lpad(i::text, 43, 'c'), 1, 1, 1, 1 FROM generate_series(1, 1001) i
+    RETURNING node_id)
+INSERT INTO a67_internal.node_observed (node_id) SELECT node_id FROM n;
+SELECT is((SELECT count(*) FROM a67.node_find()), 1000::bigint, 'a thousand unless told otherwise');
+SELECT cmp_ok((SELECT count(*) FROM a67.node_find('{"limit": 5000}')), '>', 1000::bigint, 'or more');
+ROLLBACK TO crowd;
 SELECT is_empty($$SELECT c, pg_temp.detail(format('SELECT count(*) FROM a67.node_find(%L)', c)) FROM (VALUES
         ('{"colour": "red"}'::jsonb, 'colour'), ('{"status": "online"}', 'status'), ('{"status": 1}', 'status'), ('{"status": []}', 'status'),
         ('{"status": ["ready", null]}', 'status'), ('{"status": "removed"}', 'status'), ('{"name": {}}', 'name'), ('{"provider": null}', 'provider'),

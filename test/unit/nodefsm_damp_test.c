@@ -2,31 +2,9 @@
  * nodefsm_damp_test.c - what keeps a node's status from swinging: two thresholds of load, enough requests
  * to tell an error rate, and slower recovery of what keeps falling.
  */
-#include "core/nodefsm.h"
+#include "nodefsm_fixture.h"
 
 #include <math.h>
-
-#include "unit.h"
-
-static A67NodeHealth
-health(A67NodeStatus status, uint32_t failures, uint32_t goods)
-{
-	A67NodeHealth made = {status, failures, goods};
-
-	return made;
-}
-
-static void
-check_health(A67NodeHealth got, A67NodeStatus status, uint32_t failures, uint32_t goods, int line)
-{
-	unit_check_str(a67_node_status_name(got.status), a67_node_status_name(status), "status",
-				   __FILE__, line);
-	unit_check_uint(got.failures, failures, "failures", __FILE__, line);
-	unit_check_uint(got.goods, goods, "goods", __FILE__, line);
-}
-
-#define CHECK_HEALTH(got, status, failures, goods) \
-	check_health((got), A67_NODE_##status, (failures), (goods), __LINE__)
 
 static void
 heartbeats_give_signs(void)

@@ -2,36 +2,15 @@
  * nodefsm_test.c - the node state machine: docs/states.md says what the code does, the rules
  * that must hold in every cell, and the life of a node step by step.
  */
-#include "core/nodefsm.h"
+#include "nodefsm_fixture.h"
 
 #include "core/pace.h"
-#include "unit.h"
 
 #ifndef A67_TOP
 #define A67_TOP "../.."
 #endif
 
 static const char *const rule_words[] = {"", "", " (good)", " (doubt)", " (fail)"};
-
-static A67NodeHealth
-health(A67NodeStatus status, uint32_t failures, uint32_t goods)
-{
-	A67NodeHealth made = {status, failures, goods};
-
-	return made;
-}
-
-static void
-check_health(A67NodeHealth got, A67NodeStatus status, uint32_t failures, uint32_t goods, int line)
-{
-	unit_check_str(a67_node_status_name(got.status), a67_node_status_name(status), "status",
-				   __FILE__, line);
-	unit_check_uint(got.failures, failures, "failures", __FILE__, line);
-	unit_check_uint(got.goods, goods, "goods", __FILE__, line);
-}
-
-#define CHECK_HEALTH(got, status, failures, goods) \
-	check_health((got), A67_NODE_##status, (failures), (goods), __LINE__)
 
 static FILE *
 open_states(void)
