@@ -25,6 +25,10 @@ SQL_SCHEMA := $(addprefix sql/schema/, \
 	monitor.sql \
 	secret.sql \
 	deployment.sql \
+	rollout.sql \
+	cron.sql \
+	traffic.sql \
+	log.sql \
 	event.sql \
 	metric.sql \
 	channel.sql \
@@ -46,13 +50,23 @@ SQL_API := $(addprefix sql/api/, \
 	usage.sql \
 	metric.sql \
 	package.sql \
+	package_build.sql \
 	secret.sql \
+	manifest_schema.sql \
+	manifest_check.sql \
 	manifest.sql \
 	deployment.sql \
+	rollout_command.sql \
+	cron.sql \
+	log.sql \
+	ingress.sql \
+	traffic.sql \
 	doubt.sql \
 	monitor.sql \
 	restart.sql \
 	drain.sql \
+	balance.sql \
+	rollout.sql \
 	reconciler.sql \
 	channel.sql \
 	notifier.sql \
@@ -61,7 +75,9 @@ SQL_API := $(addprefix sql/api/, \
 	vault_item.sql \
 	view.sql \
 	registry.sql \
+	dns.sql \
 	resource.sql \
+	explain.sql \
 	openapi.sql \
 	grant.sql \
 )
@@ -72,7 +88,9 @@ CORE_SRCS  := $(sort $(wildcard src/core/*.c src/core/*/*.c))
 LIB_SRCS   := $(CORE_SRCS) $(sort $(wildcard \
 	$(foreach dir,platform crypto registry net router storage,src/$(dir)/*.c src/$(dir)/*/*.c) \
 	bgworker/*.c bgworker/*/*.c src/init.c))
-AGENT_SRCS := $(CORE_SRCS) $(sort $(wildcard agent/*.c agent/*/*.c))
+# The agent serves no WebSockets: agent/no_websocket.c stands for these two and their library.
+AGENT_SRCS := $(filter-out src/core/http/ws.c src/core/http/upgrade.c,$(CORE_SRCS)) \
+	$(sort $(wildcard agent/*.c agent/*/*.c))
 HDRS := $(sort $(wildcard $(foreach dir,src bgworker agent,$(dir)/*.h $(dir)/*/*.h $(dir)/*/*/*.h)))
 
 WARNINGS := -std=gnu11 -Wall -Wextra -Wshadow -Wno-unused-parameter -Wdeclaration-after-statement
@@ -110,10 +128,11 @@ DATA_built := build/a67--$(A67_VERSION).sql $(UPGRADES:%=build/a67--%.sql)
 # are compiled with other flags.
 A67_CPPFLAGS = -Isrc -Ibgworker -DA67_VERSION='"$(A67_VERSION)"' -isystem $(includedir_server) -isystem $(includedir_internal)
 
-# postgres exports json_object and friends, and jansson has functions of the same names: the archive goes in
-# whole and private, and our own references are bound at link time.
+# postgres exports json_object and friends, and jansson has functions of the same names: the archives go in
+# private, and our own references are bound at link time. libarchive too is static: shared, it would bring
+# nine libraries (xml2 and ICU among them) into every backend that preloads the module.
 SHLIB_LINK = -Wl,--exclude-libs,ALL -Wl,-Bsymbolic -Wl,--version-script=build/so/exports.map \
-	$(shell $(CC) -print-file-name=libjansson.a) -lsodium -lcurl -lssl -lcrypto -lwslay -lz -lm
+	$(shell $(CC) -print-file-name=libjansson.a) $(shell $(CC) -print-file-name=libarchive.a) -lsodium -lcurl -lssl -lcrypto -lwslay -lz -lm
 
 # No LLVM bitcode: nothing here is worth inlining into a query, and it would double the build.
 override with_llvm := no
@@ -179,7 +198,7 @@ TOOLS := test/tools
 INNER = $(MAKE) --no-print-directory EXTENSION_PASS=1
 
 
-.PHONY: all lib agent install uninstall help deps server clean dist format lint lint-self ack asan fuzz bench \
+.PHONY: manifest-schema all lib agent agent-static install install-agent uninstall help deps server clean dist format lint lint-self ack asan fuzz bench \
 	coverage demo demo-stop check check-unit check-fuzz check-sql check-iso check-upgrade check-e2e
 
 ## Build
@@ -193,16 +212,28 @@ pg-found:
 	@command -v "$(PG_CONFIG)" >/dev/null && test -f "$$($(PG_CONFIG) --pgxs)" || \
 		{ echo 'make: no PostgreSQL server headers found by "$(PG_CONFIG)": run "make deps" first' >&2; exit 1; }
 
-install: all ## into the PostgreSQL that PG_CONFIG names, and the agent into its bin directory
+install: all install-agent ## the extension into the PostgreSQL that PG_CONFIG names, and the agent
 	@+$(INNER) install
-	install -D -m 755 build/agent/a67-agent '$(DESTDIR)'"$$($(PG_CONFIG) --bindir)/a67-agent"
+
+AGENT_PREFIX ?= /usr/local
+AGENT_ROOT = $(DESTDIR)$(AGENT_PREFIX)
+install-agent: agent ## the agent alone, with its manual page and systemd unit, below AGENT_PREFIX=/usr/local
+	install -D -m 755 build/agent/a67-agent '$(AGENT_ROOT)/bin/a67-agent'
+	install -D -m 644 agent/a67-agent.8 '$(AGENT_ROOT)/share/man/man8/a67-agent.8'
+	@mkdir -p '$(AGENT_ROOT)/lib/systemd/system'
+	sed 's|/usr/bin/a67-agent|$(AGENT_PREFIX)/bin/a67-agent|' agent/a67-agent.service \
+		>'$(AGENT_ROOT)/lib/systemd/system/a67-agent.service'
 
 uninstall: pg-found ## take back what install put there
 	@+$(INNER) uninstall
-	rm -f '$(DESTDIR)'"$$($(PG_CONFIG) --bindir)/a67-agent"
+	rm -f '$(AGENT_ROOT)/bin/a67-agent' '$(AGENT_ROOT)/share/man/man8/a67-agent.8' \
+		'$(AGENT_ROOT)/lib/systemd/system/a67-agent.service'
 
 deps: ## the Debian packages needed to build, test and lint (installs only what is missing)
 	@$(TOOLS)/deps
+
+manifest-schema: ## docs/manifest.schema.json anew from its source in sql/api
+	@$(PYTHON) $(TOOLS)/manifest_schema.py
 
 clean: ## remove everything built, and the private server (not a running demo)
 	@$(TOOLS)/run-dir --remove
@@ -217,10 +248,12 @@ AGENT_CFLAGS := -g -Os -fno-strict-aliasing -fwrapv -fstack-protector-strong -fP
 	-ffunction-sections -fdata-sections -D_GNU_SOURCE -D_FORTIFY_SOURCE=2
 AGENT_LDFLAGS := -pie -Wl,--gc-sections -Wl,--as-needed -Wl,-z,relro -Wl,-z,now
 # libarchive and jansson statically: shared, they bring a dozen libraries and 2.5 MB into every agent.
-AGENT_LIBS := -Wl,-Bstatic -larchive -ljansson -Wl,-Bdynamic -lz -lsodium -lssl -lcrypto -lwslay -lm
+AGENT_LIBS := -Wl,-Bstatic -larchive -ljansson -Wl,-Bdynamic -lz -lsodium -lssl -lcrypto -lm
+AGENT_STATIC_LIBS := -larchive -ljansson -lsodium -lssl -lcrypto -lz -lm
 ASAN_CFLAGS := -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined \
 	-D_GNU_SOURCE
-AGENT_CPPFLAGS := -Isrc -Iagent -DA67_VERSION='"$(A67_VERSION)"'
+# -iquote: a header of ours is never found in place of a system header of the same name.
+AGENT_CPPFLAGS := -iquote src -iquote agent -DA67_VERSION='"$(A67_VERSION)"'
 
 AGENT_OBJS := $(AGENT_SRCS:%.c=build/agent/%.o)
 ASAN_OBJS  := $(AGENT_SRCS:%.c=build/asan/%.o)
@@ -253,16 +286,25 @@ build/asan/a67-agent: $(ASAN_OBJS)
 
 agent: build/agent/a67-agent ## the node agent only (build/agent/a67-agent)
 
+# One file that needs no library of its machine, not even libc. The linker warns of name resolution: hosts
+# and DNS are inside, other sources of /etc/nsswitch.conf need this very glibc.
+build/agent/a67-agent-static: $(AGENT_OBJS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(filter-out -pie,$(AGENT_LDFLAGS)) -static-pie -s -o $@ $^ $(AGENT_STATIC_LIBS) 2>$@.log || { cat $@.log; exit 1; }
+	@rm $@.log; $@ --version >/dev/null
+
+agent-static: build/agent/a67-agent-static ## the agent as one static file (build/agent/a67-agent-static)
+
 # ---- the private server ------------------------------------------------------------------------------------
 
 # $(call private_server,PREFIX): a copy of the server's trees under PREFIX with this build installed into it.
 define private_server
 prefix=$(1); $(TOOLS)/server-copy "$$prefix" "$(PG_CONFIG)"; \
 $(MAKE) --no-print-directory -s EXTENSION_PASS=1 install PG_CONFIG="$$prefix/bin/pg_config" DESTDIR= >/dev/null; \
-install -m 755 build/agent/a67-agent "$$prefix/bin/a67-agent"
+install -m 755 build/agent/a67-agent $(wildcard build/agent/a67-agent-static) "$$prefix/bin"
 endef
 
-server: all ## a private copy of the server with this build installed (tests run against it)
+server: all agent-static ## a private copy of the server with this build installed (tests run against it)
 	@run=$$($(TOOLS)/run-dir); $(call private_server,"$$run/pg")
 
 ## Test
@@ -307,8 +349,8 @@ coverage: ## line coverage of src/core by its unit tests
 
 # ---- benchmarks: JSON lines on standard output, all else on standard error ---------------------------------
 
-# load.py is what they share; beats.py, selection.py and detection.py are parts of registry.py.
-BENCHES := $(patsubst test/bench/%.py,bench-%,$(filter-out %/load.py %/beats.py %/selection.py %/detection.py,$(sort $(wildcard test/bench/*.py))))
+# load.py is what they share; beats, selection and detection are parts of registry.py, lost, placement and start of deploy.py.
+BENCHES := $(patsubst test/bench/%.py,bench-%,$(filter-out $(foreach part,load beats selection detection lost placement start,%/$(part).py),$(sort $(wildcard test/bench/*.py))))
 .PHONY: $(BENCHES)
 $(BENCHES): bench-%:
 	@$(MAKE) --no-print-directory server >&2
@@ -327,6 +369,7 @@ format: ## apply .clang-format to all C sources
 lint: pg-found lint-self ## clang-format, clang-tidy, cppcheck and the rules of test/tools/lint.py
 	@$(TOOLS)/if-any clang-format "$(firstword $(FORMATTED))" clang-format --dry-run -Werror $(FORMATTED)
 	@$(PYTHON) $(TOOLS)/lint.py
+	@$(PYTHON) $(TOOLS)/manifest_schema.py --check
 	@$(MAKE) --no-print-directory -s -j$(JOBS) $(TIDY_STAMPS)
 	@$(TOOLS)/if-any cppcheck "$(firstword $(LIB_SRCS))" cppcheck --quiet --error-exitcode=1 --std=c11 --inline-suppr \
 		--enable=warning,performance,portability --suppressions-list=$(TOOLS)/cppcheck.txt -j$(JOBS) -Isrc -Ibgworker \
@@ -346,12 +389,12 @@ build/tidy/%.ok: %.c $(HDRS) .clang-tidy
 	@touch $@
 
 ## Demo
-demo: deps ## bring up a cloud of four agents, deploy an app, kill a node, watch the app move
+demo: deps ## bring up a cloud of four agents, deploy and update an app under load, kill a node
 	@$(MAKE) --no-print-directory -j$(JOBS) all
 	@demo=$$($(TOOLS)/run-dir --demo); $(call private_server,"$$demo/pg")
 	@$(TOOLS)/demo start
 
-demo-stop: ## end the demo's cloud
+demo-stop: ## end the demo's cloud, HAProxy too
 	@$(TOOLS)/demo stop
 
 help: ## this list

@@ -1,10 +1,13 @@
 /*
- * clock.c - monotonic and wall clock in milliseconds, and RFC 3339 text.  See clock.h.
+ * clock.c - monotonic, boot and wall clock in milliseconds, and RFC 3339 text.  See clock.h.
  */
 #include "clock.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
+
+#define BOOT_ID_SIZE 64
 
 static int64_t
 read_clock(clockid_t id)
@@ -30,6 +33,31 @@ a67_clock_now_us(void)
 	if (clock_gettime(CLOCK_MONOTONIC, &ts) != 0)
 		return 0;
 	return (int64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+int64_t
+a67_clock_boot_ms(void)
+{
+	return read_clock(CLOCK_BOOTTIME);
+}
+
+const char *
+a67_clock_boot_id(void)
+{
+	static char boot[BOOT_ID_SIZE];
+	FILE *file;
+
+	if (boot[0] != '\0')
+		return boot;
+	file = fopen("/proc/sys/kernel/random/boot_id", "re");
+	if (file == NULL || fgets(boot, sizeof(boot), file) == NULL)
+		boot[0] = '\0';
+	if (file != NULL)
+		(void) fclose(file);
+	boot[strcspn(boot, "\n")] = '\0';
+	if (boot[0] == '\0')
+		(void) snprintf(boot, sizeof(boot), "unknown");
+	return boot;
 }
 
 int64_t

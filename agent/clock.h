@@ -1,7 +1,8 @@
 /*
  * clock.h - the agent's only place that asks what time it is.
  *
- * Timers run on the monotonic clock; the wall clock serves time stamps and the claims of tokens.
+ * Timers run on the monotonic clock, spans that outlive an agent on the one since boot; the wall clock
+ * serves time stamps and the claims of tokens.
  * Everything else is handed `now_ms`.
  */
 #ifndef A67_AGENT_CLOCK_H
@@ -14,6 +15,13 @@
 /* CLOCK_MONOTONIC in milliseconds, and in microseconds to measure with. */
 int64_t a67_clock_now_ms(void);
 int64_t a67_clock_now_us(void);
+
+/*
+ * CLOCK_BOOTTIME in milliseconds: goes on while the machine sleeps and means the same to the next agent
+ * while a67_clock_boot_id is the same; it identifies this run of the kernel ("unknown" without /proc).
+ */
+int64_t a67_clock_boot_ms(void);
+const char *a67_clock_boot_id(void);
 
 /* Milliseconds since 1970. */
 int64_t a67_clock_wall_ms(void);

@@ -23,7 +23,7 @@
 #define SHORT_PATIENCE_MS 30000
 #define LONG_PATIENCE_MS  300000
 #define RENEW_PART		  0.67
-#define RENEW_RETRY_S	  60
+#define RENEW_RETRY_MS	  60000
 
 typedef struct Route
 {
@@ -54,16 +54,27 @@ a67_control_patience_ms(int64_t interval_ms)
 	return interval_ms * 10 < SHORT_PATIENCE_MS ? interval_ms * 10 : SHORT_PATIENCE_MS;
 }
 
-/* When 67 % of the node token's life are over; a token that tells no times is never renewed. */
+/*
+ * When 67 % of the node token's life are over; a token that tells no times is never renewed.  A fresh one
+ * begins its life now, whatever the clock says; of one that was stored the wall clock tells the age,
+ * but never that it has more than its whole life before it.
+ */
 static void
-plan_renewal(A67Control *control)
+plan_renewal(A67Control *control, bool fresh, int64_t now_ms)
 {
 	int64_t iat_s;
 	int64_t exp_s;
+	int64_t wait_ms;
+	int64_t age_ms;
 
-	control->renew_at_s = 0;
-	if (a67_jwt_times(control->identity->node_token, &iat_s, &exp_s) && exp_s > iat_s)
-		control->renew_at_s = iat_s + (int64_t) ((double) (exp_s - iat_s) * RENEW_PART);
+	control->renew_at_ms = A67_NEVER;
+	if (!a67_jwt_times(control->identity->node_token, &iat_s, &exp_s) || exp_s <= iat_s)
+		return;
+	wait_ms = (int64_t) ((double) (exp_s - iat_s) * RENEW_PART * 1000.0);
+	age_ms = fresh ? 0 : a67_clock_wall_ms() - iat_s * 1000;
+	if (age_ms > 0)
+		wait_ms -= age_ms;
+	control->renew_at_ms = a67_deadline_in(now_ms, wait_ms);
 }
 
 /* The back-off follows the interval, which the controller tells at registration. */
@@ -91,6 +102,7 @@ a67_control_init(A67Control *control, const A67ControlSetup *setup, int64_t now_
 	control->identity = setup->identity;
 	control->supervisor = setup->supervisor;
 	control->metrics = setup->metrics;
+	control->chunks = setup->chunks;
 	control->poll_at = -1;
 	control->deadline_ms = A67_NEVER;
 	control->latency_us = -1;
@@ -111,7 +123,7 @@ a67_control_init(A67Control *control, const A67ControlSetup *setup, int64_t now_
 	control->state = control->identity->registered ? A67_CONTROL_JOINED : A67_CONTROL_JOINING;
 	control->next = control->identity->registered ? A67_REQUEST_BEAT : A67_REQUEST_REGISTER;
 	control->due_ms = now_ms;
-	plan_renewal(control);
+	plan_renewal(control, false, now_ms);
 	plan_backoff(control);
 	return 0;
 }
@@ -149,14 +161,18 @@ back_off(A67Control *control, A67Request next, int64_t now_ms)
 {
 	control->next = next;
 	control->backing_off = true;
-	control->due_ms = a67_deadline_in(now_ms, a67_backoff_next(&control->backoff));
+	control->due_ms =
+		a67_deadline_in(now_ms,
+						a67_deadline_min(a67_backoff_next(&control->backoff),
+										 a67_supervisor_contact_gap_ms(control->supervisor)));
 }
 
-/* The next regular beat: interval ± 10 %. */
+/* The next regular beat: interval ± 10 %; sooner when an app depends on being heard in time. */
 static void
 plan_beat(A67Control *control, int64_t now_ms)
 {
-	int64_t interval_ms = a67_control_interval_ms(control);
+	int64_t interval_ms = a67_deadline_min(a67_control_interval_ms(control),
+										   a67_supervisor_contact_gap_ms(control->supervisor));
 	int64_t spread = interval_ms / 5;
 
 	control->next = A67_REQUEST_BEAT;
@@ -240,7 +256,7 @@ failed(A67Control *control, const A67Why *why, int64_t now_ms)
 	trouble(control, why);
 	/* A failed renewal never holds up the beats: the old token may be good for hours. */
 	if (request == A67_REQUEST_RENEW)
-		control->renew_at_s = a67_clock_wall_ms() / 1000 + RENEW_RETRY_S;
+		control->renew_at_ms = a67_deadline_in(now_ms, RENEW_RETRY_MS);
 	back_off(control, request == A67_REQUEST_RENEW ? A67_REQUEST_BEAT : request, now_ms);
 }
 
@@ -259,7 +275,7 @@ answered_register(A67Control *control, int status, const char *body, size_t len,
 		}
 		all_well(control);
 		sodium_memzero(control->options->token, sizeof(control->options->token));
-		plan_renewal(control);
+		plan_renewal(control, true, now_ms);
 		plan_backoff(control);
 		control->state = A67_CONTROL_JOINED;
 		control->next = A67_REQUEST_BEAT;
@@ -288,6 +304,7 @@ answered_beat(A67Control *control, int status, const char *body, size_t len, int
 		control->latency_us = a67_clock_now_us() - control->sent_us;
 		control->stored_version = control->sent_version;
 		a67_supervisor_acked(control->supervisor, control->sent_version);
+		a67_supervisor_heard(control->supervisor);
 		all_well(control);
 		plan_beat(control, now_ms);
 		return;
@@ -311,7 +328,7 @@ answered_renew(A67Control *control, int status, const char *body, size_t len, in
 	if (status == 200 && a67_report_take_token(control, body, len, &why) == 0)
 	{
 		a67_log(A67_LOG_INFO, "node token renewed");
-		plan_renewal(control);
+		plan_renewal(control, true, now_ms);
 		control->backing_off = false;
 		control->next = A67_REQUEST_BEAT;
 		control->due_ms = now_ms;
@@ -438,8 +455,8 @@ a67_control_step(A67Control *control, const A67PollSet *set, int64_t now_ms)
 	if (!is_talking(control) ||
 		(!has_news(control) && !a67_deadline_expired(control->due_ms, now_ms)))
 		return;
-	if (control->state == A67_CONTROL_JOINED && control->renew_at_s != 0 && !control->backing_off &&
-		a67_clock_wall_ms() / 1000 >= control->renew_at_s)
+	if (control->state == A67_CONTROL_JOINED && !control->backing_off &&
+		a67_deadline_expired(control->renew_at_ms, now_ms))
 		request = A67_REQUEST_RENEW;
 	begin(control, request, now_ms);
 }

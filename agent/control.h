@@ -9,6 +9,7 @@
 #ifndef A67_AGENT_CONTROL_H
 #define A67_AGENT_CONTROL_H
 
+#include "chunk.h"
 #include "core/http/client.h"
 #include "metrics.h"
 #include "options.h"
@@ -38,7 +39,8 @@ typedef struct A67Control
 	const A67StateDir *dir;
 	A67Identity *identity;
 	A67Supervisor *supervisor;
-	A67Metrics *metrics;
+	const A67Metrics *metrics;
+	const A67ChunkStore *chunks;
 	char endpoint[A67_OPTION_SIZE + 32];
 	char boot_id[33];
 	A67ControlState state;
@@ -54,7 +56,7 @@ typedef struct A67Control
 	uint64_t seq;
 	uint64_t sent_version;
 	uint64_t stored_version; /* what the controller has acknowledged */
-	int64_t renew_at_s;		 /* wall clock; 0: unknown */
+	int64_t renew_at_ms;
 	uint64_t beats_ok;
 	uint64_t beats_failed;
 	int64_t sent_us;	/* when the request in flight went out */
@@ -69,7 +71,8 @@ typedef struct A67ControlSetup
 	const A67StateDir *dir;
 	A67Identity *identity;
 	A67Supervisor *supervisor;
-	A67Metrics *metrics;
+	const A67Metrics *metrics;
+	const A67ChunkStore *chunks;
 	struct ssl_ctx_st *tls; /* NULL for http */
 	const char *endpoint;	/* under which the controller reaches us */
 } A67ControlSetup;

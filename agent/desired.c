@@ -5,54 +5,112 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define NAME_MAX_BYTES	  255
-#define PATH_MAX_BYTES	  2000
-#define WORD_MAX_BYTES	  8192
-#define VERSION_MAX_BYTES 64
-#define INTERVAL_MIN_MS	  100
-#define INTERVAL_MAX_MS	  3600000
-#define GRACE_MAX_MS	  600000
-#define RETRIES_MAX		  20
+#define NAME_MAX_BYTES		255
+#define PATH_MAX_BYTES		2000
+#define WORD_MAX_BYTES		8192
+#define VERSION_MAX_BYTES	64
+#define INTERVAL_MIN_MS		100
+#define INTERVAL_MAX_MS		86400000
+#define GRACE_MAX_MS		600000
+#define RETRIES_MAX			99
+#define URL_PATH			"an absolute path without blanks"
+#define BYTES_MAX			(INT64_C(1) << 50)
+#define PIDS_MAX			4194304
+#define LONG_MAX_MS			INT64_C(604800000) /* a week: deadlines and runs */
+#define DEADLINE_DEFAULT_MS 60000
 
-typedef bool (*Reader)(A67Desired *desired, json_t *value, A67Why *why);
+typedef struct Field Field;
 
-typedef struct Field
+typedef bool (*Reader)(A67Desired *desired, json_t *value, const Field *field, A67Why *why);
+
+/* One member of an object, and where its value goes for the readers that serve several. */
+struct Field
 {
 	const char *name; /* as in a complaint: "health_check.path" */
 	Reader read;
 	bool required;
-} Field;
+	size_t at;				  /* of an int64_t, an int or an enumeration in A67Desired */
+	int64_t min, max;		  /* of an integer */
+	const char *const *names; /* of an enumeration, in its order; NULL ends them */
+	const char *wanted;		  /* what a complaint asks for; NULL: the bounds */
+};
 
 static bool
-complain(A67Why *why, const char *field, const char *want)
+complain(A67Why *why, const Field *field)
 {
-	(void) a67_why(why, -EINVAL, "field \"%s\" must be %s", field, want);
+	if (field->wanted != NULL)
+		(void) a67_why(why, -EINVAL, "field \"%s\" must be %s", field->name, field->wanted);
+	else if (field->max == INT64_MAX)
+		(void) a67_why(why, -EINVAL, "field \"%s\" must be an integer from %lld", field->name,
+					   (long long) field->min);
+	else
+		(void) a67_why(why, -EINVAL, "field \"%s\" must be an integer from %lld to %lld",
+					   field->name, (long long) field->min, (long long) field->max);
 	return false;
 }
 
 static bool
-read_integer(json_t *value, int64_t min, int64_t max, int64_t *out)
+read_big(A67Desired *desired, json_t *value, const Field *field, A67Why *why)
 {
-	if (!json_is_integer(value) || json_integer_value(value) < min ||
-		json_integer_value(value) > max)
-		return false;
-	*out = json_integer_value(value);
+	json_int_t number = json_integer_value(value);
+
+	if (!json_is_integer(value) || number < field->min || number > field->max)
+		return complain(why, field);
+	*(int64_t *) ((char *) desired + field->at) = number;
 	return true;
 }
 
 static bool
-read_small(json_t *value, int min, int max, int *out)
+read_int(A67Desired *desired, json_t *value, const Field *field, A67Why *why)
 {
-	int64_t number = 0;
+	json_int_t number = json_integer_value(value);
 
-	if (!read_integer(value, min, max, &number))
-		return false;
-	*out = (int) number;
+	if (!json_is_integer(value) || number < field->min || number > field->max)
+		return complain(why, field);
+	*(int *) ((char *) desired + field->at) = (int) number;
 	return true;
 }
+
+static bool
+read_choice(A67Desired *desired, json_t *value, const Field *field, A67Why *why)
+{
+	const char *name = json_string_value(value);
+
+	for (int i = 0; name != NULL && field->names[i] != NULL; i++)
+	{
+		if (strcmp(name, field->names[i]) == 0)
+		{
+			*(unsigned int *) ((char *) desired + field->at) = (unsigned int) i;
+			return true;
+		}
+	}
+	return complain(why, field);
+}
+
+#define BIG(field, member, least, most)                                                        \
+	{                                                                                          \
+		.name = (field), .read = read_big, .at = offsetof(A67Desired, member), .min = (least), \
+		.max = (most)                                                                          \
+	}
+#define BYTES(field, member)                                                                     \
+	{                                                                                            \
+		.name = (field), .read = read_big, .at = offsetof(A67Desired, member), .max = BYTES_MAX, \
+		.wanted = "an integer from 0"                                                            \
+	}
+#define INTEGER(field, member, least, most)                                                    \
+	{                                                                                          \
+		.name = (field), .read = read_int, .at = offsetof(A67Desired, member), .min = (least), \
+		.max = (most)                                                                          \
+	}
+#define CHOICE(field, member, list, want)                                                          \
+	{                                                                                              \
+		.name = (field), .read = read_choice, .at = offsetof(A67Desired, member), .names = (list), \
+		.wanted = (want)                                                                           \
+	}
 
 /* A string of 1..max bytes without control characters. */
 static const char *
@@ -107,7 +165,7 @@ read_object(A67Desired *desired, json_t *value, const Field *fields, const char 
 		}
 		if (!field->required && json_is_null(member))
 			continue;
-		if (!field->read(desired, member, why))
+		if (!field->read(desired, member, field, why))
 			return false;
 	}
 	for (; fields->name != NULL; fields++)
@@ -122,240 +180,255 @@ read_object(A67Desired *desired, json_t *value, const Field *fields, const char 
 }
 
 static bool
-read_generation(A67Desired *desired, json_t *value, A67Why *why)
-{
-	return read_integer(value, 0, INT64_MAX, &desired->generation) ||
-		   complain(why, "generation", "an integer from 0");
-}
-
-static bool
-read_deployment(A67Desired *desired, json_t *value, A67Why *why)
+read_deployment(A67Desired *desired, json_t *value, const Field *field, A67Why *why)
 {
 	desired->deployment = plain_text(value, NAME_MAX_BYTES);
-	return desired->deployment != NULL || complain(why, "deployment", "a name");
+	return desired->deployment != NULL || complain(why, field);
 }
 
 static bool
-read_release(A67Desired *desired, json_t *value, A67Why *why)
-{
-	return read_integer(value, 0, INT64_MAX, &desired->release) ||
-		   complain(why, "release", "an integer from 0");
-}
-
-static bool
-read_app_type(A67Desired *desired, json_t *value, A67Why *why)
-{
-	const char *name = json_string_value(value);
-
-	if (name != NULL && strcmp(name, "backend") == 0)
-		desired->app_type = A67_APP_BACKEND;
-	else if (name != NULL && strcmp(name, "worker") == 0)
-		desired->app_type = A67_APP_WORKER;
-	else
-		return complain(why, "app_type", "\"backend\" or \"worker\"");
-	return true;
-}
-
-static bool
-read_digest(A67Desired *desired, json_t *value, A67Why *why)
+read_digest(A67Desired *desired, json_t *value, const Field *field, A67Why *why)
 {
 	const char *text = json_string_value(value);
 
 	if (text == NULL || json_string_length(value) != A67_DIGEST_SIZE - 1 ||
 		strspn(text, "0123456789abcdef") != A67_DIGEST_SIZE - 1)
-		return complain(why, "package.digest", "64 lower-case hex digits");
+		return complain(why, field);
 	desired->digest = text;
 	return true;
 }
 
 static bool
-read_package_path(A67Desired *desired, json_t *value, A67Why *why)
+read_package_path(A67Desired *desired, json_t *value, const Field *field, A67Why *why)
 {
 	desired->package_path = url_path(value);
-	return desired->package_path != NULL ||
-		   complain(why, "package.path", "an absolute path without blanks");
+	return desired->package_path != NULL || complain(why, field);
 }
 
 static const Field package_fields[] = {
-	{"package.digest", read_digest, true},
-	{"package.path", read_package_path, true},
-	{NULL, NULL, false},
+	{.name = "package.digest",
+	 .read = read_digest,
+	 .required = true,
+	 .wanted = "64 lower-case hex digits"},
+	{.name = "package.path", .read = read_package_path, .required = true, .wanted = URL_PATH},
+	{.name = NULL},
 };
 
 static bool
-read_package(A67Desired *desired, json_t *value, A67Why *why)
+read_package(A67Desired *desired, json_t *value, const Field *field, A67Why *why)
 {
 	if (!json_is_object(value))
-		return complain(why, "package", "an object");
+		return complain(why, field);
 	return read_object(desired, value, package_fields, "package.", why);
 }
 
+/* An array of strings that can be the arguments of a program, the first of them its name. */
 static bool
-read_entrypoint(A67Desired *desired, json_t *value, A67Why *why)
+is_argv(json_t *value)
 {
-	size_t count = json_array_size(value);
-
-	if (!json_is_array(value) || count < 1 || count > A67_ARGV_MAX)
-		return complain(why, "entrypoint", "an array of 1 to 64 strings");
-	for (size_t i = 0; i < count; i++)
+	if (!json_is_array(value) || json_array_size(value) > A67_ARGV_MAX)
+		return false;
+	for (size_t i = 0; i < json_array_size(value); i++)
 	{
 		json_t *word = json_array_get(value, i);
 
 		if (!json_is_string(word) || json_string_length(word) > WORD_MAX_BYTES ||
 			(i == 0 && json_string_length(word) == 0))
-			return complain(why, "entrypoint", "an array of strings, the first not empty");
+			return false;
 	}
-	desired->entrypoint = value;
 	return true;
 }
 
 static bool
-read_sealed_env(A67Desired *desired, json_t *value, A67Why *why)
+read_entrypoint(A67Desired *desired, json_t *value, const Field *field, A67Why *why)
+{
+	desired->entrypoint = value;
+	return is_argv(value) || complain(why, field);
+}
+
+static bool
+read_sealed_env(A67Desired *desired, json_t *value, const Field *field, A67Why *why)
 {
 	if (!json_is_string(value) || json_string_length(value) == 0)
-		return complain(why, "sealed_env", "a string in base64");
+		return complain(why, field);
 	desired->sealed_env = json_incref(value);
 	return true;
 }
 
 static bool
-read_env_version(A67Desired *desired, json_t *value, A67Why *why)
+read_env_version(A67Desired *desired, json_t *value, const Field *field, A67Why *why)
 {
 	desired->env_version = plain_text(value, VERSION_MAX_BYTES);
-	return desired->env_version != NULL || complain(why, "env_version", "a version");
+	return desired->env_version != NULL || complain(why, field);
 }
 
 static bool
-read_change(A67Desired *desired, json_t *value, A67Why *why)
+read_change(A67Desired *desired, json_t *value, const Field *field, A67Why *why)
 {
-	static const struct
-	{
-		const char *name;
-		int number;
-	} ways[] = {{"restart", A67_CHANGE_RESTART},
-				{"none", A67_CHANGE_NONE},
-				{"SIGHUP", SIGHUP},
-				{"SIGUSR1", SIGUSR1},
-				{"SIGUSR2", SIGUSR2}};
-	const char *name = json_string_value(value);
+	static const int ways[] = {A67_CHANGE_RESTART, A67_CHANGE_NONE, SIGHUP, SIGUSR1, SIGUSR2};
 
-	for (size_t i = 0; name != NULL && i < sizeof(ways) / sizeof(ways[0]); i++)
-	{
-		if (strcmp(name, ways[i].name) == 0)
-		{
-			desired->change_signal = ways[i].number;
-			return true;
-		}
-	}
-	return complain(why, "on_secret_change",
-					"\"restart\", \"SIGHUP\", \"SIGUSR1\", \"SIGUSR2\" or \"none\"");
+	if (!read_choice(desired, value, field, why))
+		return false;
+	desired->change_signal = ways[desired->change_signal];
+	return true;
 }
 
 static bool
-read_health_path(A67Desired *desired, json_t *value, A67Why *why)
+read_health_path(A67Desired *desired, json_t *value, const Field *field, A67Why *why)
 {
 	desired->health_path = url_path(value);
-	return desired->health_path != NULL ||
-		   complain(why, "health_check.path", "an absolute path without blanks");
+	return desired->health_path != NULL || complain(why, field);
+}
+
+/* False says as much as nothing. */
+static bool
+read_health_tcp(A67Desired *desired, json_t *value, const Field *field, A67Why *why)
+{
+	if (json_is_true(value))
+		desired->health = A67_HEALTH_TCP;
+	return json_is_boolean(value) || complain(why, field);
 }
 
 static bool
-read_health_interval(A67Desired *desired, json_t *value, A67Why *why)
+read_health_command(A67Desired *desired, json_t *value, const Field *field, A67Why *why)
 {
-	return read_small(value, INTERVAL_MIN_MS, INTERVAL_MAX_MS, &desired->health_interval_ms) ||
-		   complain(why, "health_check.interval_ms", "an integer from 100 to 3600000");
-}
-
-static bool
-read_health_timeout(A67Desired *desired, json_t *value, A67Why *why)
-{
-	return read_small(value, INTERVAL_MIN_MS, INTERVAL_MAX_MS, &desired->health_timeout_ms) ||
-		   complain(why, "health_check.timeout_ms", "an integer from 100 to 3600000");
-}
-
-static bool
-read_health_retries(A67Desired *desired, json_t *value, A67Why *why)
-{
-	return read_small(value, 1, RETRIES_MAX, &desired->health_retries) ||
-		   complain(why, "health_check.retries", "an integer from 1 to 20");
+	desired->health_command = value;
+	return (is_argv(value) && json_array_size(value) > 0) || complain(why, field);
 }
 
 static const Field health_fields[] = {
-	{"health_check.path", read_health_path, false},
-	{"health_check.interval_ms", read_health_interval, false},
-	{"health_check.timeout_ms", read_health_timeout, false},
-	{"health_check.retries", read_health_retries, false},
-	{NULL, NULL, false},
+	{.name = "health_check.path", .read = read_health_path, .wanted = URL_PATH},
+	{.name = "health_check.tcp", .read = read_health_tcp, .wanted = "true"},
+	{.name = "health_check.command",
+	 .read = read_health_command,
+	 .wanted = "an array of 1 to 64 strings, the first not empty"},
+	INTEGER("health_check.interval_ms", health_interval_ms, INTERVAL_MIN_MS, INTERVAL_MAX_MS),
+	INTEGER("health_check.timeout_ms", health_timeout_ms, INTERVAL_MIN_MS, INTERVAL_MAX_MS),
+	INTEGER("health_check.retries", health_retries, 1, RETRIES_MAX),
+	{.name = NULL},
 };
 
 static bool
-read_health(A67Desired *desired, json_t *value, A67Why *why)
+read_health(A67Desired *desired, json_t *value, const Field *field, A67Why *why)
 {
 	if (!json_is_object(value))
-		return complain(why, "health_check", "an object");
+		return complain(why, field);
 	return read_object(desired, value, health_fields, "health_check.", why);
 }
 
 static bool
-read_memory(A67Desired *desired, json_t *value, A67Why *why)
-{
-	return read_integer(value, 0, INT64_C(1) << 50, &desired->memory_bytes) ||
-		   complain(why, "resources.memory_bytes", "an integer from 0");
-}
-
-static bool
-read_cpu(A67Desired *desired, json_t *value, A67Why *why)
+read_cpu(A67Desired *desired, json_t *value, const Field *field, A67Why *why)
 {
 	if (!json_is_number(value) || json_number_value(value) < 0 || json_number_value(value) > 1e6)
-		return complain(why, "resources.cpu", "a number from 0");
+		return complain(why, field);
 	desired->cpu = json_number_value(value);
 	return true;
 }
 
 static const Field resource_fields[] = {
-	{"resources.memory_bytes", read_memory, false},
-	{"resources.cpu", read_cpu, false},
-	{NULL, NULL, false},
+	BYTES("resources.memory_bytes", memory_bytes),
+	{.name = "resources.cpu", .read = read_cpu, .wanted = "a number from 0"},
+	BYTES("resources.disk_bytes", disk_bytes),
+	BIG("resources.pids", pids, 0, PIDS_MAX),
+	{.name = NULL},
 };
 
 static bool
-read_resources(A67Desired *desired, json_t *value, A67Why *why)
+read_resources(A67Desired *desired, json_t *value, const Field *field, A67Why *why)
 {
 	if (!json_is_object(value))
-		return complain(why, "resources", "an object");
+		return complain(why, field);
 	return read_object(desired, value, resource_fields, "resources.", why);
 }
 
-static bool
-read_grace(A67Desired *desired, json_t *value, A67Why *why)
-{
-	return read_small(value, 0, GRACE_MAX_MS, &desired->stop_grace_ms) ||
-		   complain(why, "stop_grace_ms", "an integer from 0 to 600000");
-}
+static const char *const app_types[] = {"backend", "worker", "cron", NULL};
+static const char *const runners[] = {"process", "container", NULL};
+static const char *const runtimes[] = {"executable", "python", "node", "static", NULL};
+static const char *const changes[] = {"restart", "none", "SIGHUP", "SIGUSR1", "SIGUSR2", NULL};
+static const char *const partition_rules[] = {"continue", "stop", NULL};
 
 static const Field desired_fields[] = {
-	{"generation", read_generation, true},
-	{"deployment", read_deployment, true},
-	{"release", read_release, true},
-	{"app_type", read_app_type, true},
-	{"package", read_package, true},
-	{"entrypoint", read_entrypoint, true},
-	{"sealed_env", read_sealed_env, false},
-	{"env_version", read_env_version, false},
-	{"on_secret_change", read_change, false},
-	{"health_check", read_health, false},
-	{"resources", read_resources, false},
-	{"stop_grace_ms", read_grace, false},
-	{NULL, NULL, false},
+	{.name = "generation",
+	 .read = read_big,
+	 .required = true,
+	 .at = offsetof(A67Desired, generation),
+	 .max = INT64_MAX},
+	{.name = "deployment", .read = read_deployment, .required = true, .wanted = "a name"},
+	{.name = "release",
+	 .read = read_big,
+	 .required = true,
+	 .at = offsetof(A67Desired, release),
+	 .max = INT64_MAX},
+	{.name = "app_type",
+	 .read = read_choice,
+	 .required = true,
+	 .at = offsetof(A67Desired, app_type),
+	 .names = app_types,
+	 .wanted = "\"backend\", \"worker\" or \"cron\""},
+	CHOICE("runner", runner, runners, "\"process\" or \"container\""),
+	CHOICE("runtime", runtime, runtimes, "\"executable\", \"python\", \"node\" or \"static\""),
+	{.name = "package", .read = read_package, .required = true, .wanted = "an object"},
+	{.name = "entrypoint",
+	 .read = read_entrypoint,
+	 .wanted = "an array of at most 64 strings, the first not empty"},
+	{.name = "sealed_env", .read = read_sealed_env, .wanted = "a string in base64"},
+	{.name = "env_version", .read = read_env_version, .wanted = "a version"},
+	{.name = "on_secret_change",
+	 .read = read_change,
+	 .at = offsetof(A67Desired, change_signal),
+	 .names = changes,
+	 .wanted = "\"restart\", \"SIGHUP\", \"SIGUSR1\", \"SIGUSR2\" or \"none\""},
+	{.name = "health_check", .read = read_health, .wanted = "an object"},
+	{.name = "resources", .read = read_resources, .wanted = "an object"},
+	INTEGER("stop_grace_ms", stop_grace_ms, 0, GRACE_MAX_MS),
+	CHOICE("on_partition", on_partition, partition_rules, "\"continue\" or \"stop\""),
+	BIG("partition_deadline_ms", partition_deadline_ms, INTERVAL_MIN_MS, LONG_MAX_MS),
+	BIG("run_timeout_ms", run_timeout_ms, 0, LONG_MAX_MS),
+	{.name = NULL},
 };
 
-/* A version of nothing makes no sense. */
+/* Each kind of app and of health check by itself; a backend without any is asked for a connection. */
 static bool
-check_env(const A67Desired *desired, A67Why *why)
+choose_health(A67Desired *desired, A67Why *why)
 {
-	if (desired->env_version == NULL || desired->sealed_env != NULL)
+	bool tcp = desired->health == A67_HEALTH_TCP;
+	int kinds = (desired->health_path != NULL) + (desired->health_command != NULL) + tcp;
+
+	if (kinds > 1)
+	{
+		(void) a67_why(why, -EINVAL,
+					   "field \"health_check\" must have one of path, tcp and command");
+		return false;
+	}
+	if (desired->health_path != NULL)
+		desired->health = A67_HEALTH_HTTP;
+	else if (desired->health_command != NULL)
+		desired->health = A67_HEALTH_COMMAND;
+	else if (tcp || desired->app_type == A67_APP_BACKEND)
+		desired->health = A67_HEALTH_TCP;
+	else
+		desired->health = A67_HEALTH_ALIVE;
+	return true;
+}
+
+/* What no field can say by itself. */
+static bool
+check_whole(const A67Desired *desired, A67Why *why)
+{
+	size_t words = json_array_size(desired->entrypoint);
+
+	if (words == 0 && desired->runtime != A67_RUNTIME_STATIC)
+		(void) a67_why(why, -EINVAL,
+					   desired->entrypoint == NULL ? "field \"entrypoint\" is missing"
+												   : "field \"entrypoint\" must not be empty");
+	else if (words > 1 && desired->runtime == A67_RUNTIME_STATIC)
+		(void) a67_why(why, -EINVAL, "field \"entrypoint\" must name one directory at most");
+	else if (desired->runtime == A67_RUNTIME_STATIC && desired->app_type != A67_APP_BACKEND)
+		(void) a67_why(why, -EINVAL, "field \"app_type\" must be \"backend\" for static files");
+	else if (desired->env_version != NULL && desired->sealed_env == NULL)
+		(void) a67_why(why, -EINVAL, "field \"sealed_env\" is missing");
+	else
 		return true;
-	(void) a67_why(why, -EINVAL, "field \"sealed_env\" is missing");
 	return false;
 }
 
@@ -377,13 +450,15 @@ a67_desired_from_json(const json_t *doc, A67Why *why)
 	desired->health_retries = 3;
 	desired->stop_grace_ms = 10000;
 	desired->change_signal = A67_CHANGE_RESTART;
+	desired->partition_deadline_ms = DEADLINE_DEFAULT_MS;
 	if (!json_is_object(desired->doc))
 	{
 		(void) a67_why(why, -EINVAL, "the body must be a JSON object");
 		a67_desired_free(desired);
 		return NULL;
 	}
-	if (!read_object(desired, desired->doc, desired_fields, "", why) || !check_env(desired, why))
+	if (!read_object(desired, desired->doc, desired_fields, "", why) ||
+		!choose_health(desired, why) || !check_whole(desired, why))
 	{
 		a67_desired_free(desired);
 		return NULL;

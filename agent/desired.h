@@ -26,8 +26,37 @@
 typedef enum A67AppType
 {
 	A67_APP_BACKEND,
-	A67_APP_WORKER
+	A67_APP_WORKER,
+	A67_APP_CRON /* runs once: its end is its result */
 } A67AppType;
+
+typedef enum A67Runner
+{
+	A67_RUNNER_PROCESS,
+	A67_RUNNER_CONTAINER
+} A67Runner;
+
+typedef enum A67Runtime
+{
+	A67_RUNTIME_EXECUTABLE,
+	A67_RUNTIME_PYTHON, /* the entrypoint begins with the script */
+	A67_RUNTIME_NODE,	/* the same */
+	A67_RUNTIME_STATIC	/* the entrypoint names a directory, or nothing: the whole package */
+} A67Runtime;
+
+typedef enum A67HealthKind
+{
+	A67_HEALTH_ALIVE, /* the process lives: a worker without a health check */
+	A67_HEALTH_TCP,	  /* a connection to the port opens: a backend without a health check */
+	A67_HEALTH_HTTP,
+	A67_HEALTH_COMMAND
+} A67HealthKind;
+
+typedef enum A67OnPartition
+{
+	A67_PARTITION_CONTINUE,
+	A67_PARTITION_STOP /* stops itself after the deadline, starts again when the controller is back */
+} A67OnPartition;
 
 typedef struct A67Desired
 {
@@ -36,19 +65,28 @@ typedef struct A67Desired
 	const char *deployment;
 	int64_t release;
 	A67AppType app_type;
+	A67Runner runner;
+	A67Runtime runtime;
 	const char *digest; /* 64 lower-case hex digits */
 	const char *package_path;
-	json_t *entrypoint;		 /* array of 1..A67_ARGV_MAX strings */
-	json_t *sealed_env;		 /* owned; base64 text (sealed_env.h), or NULL */
+	json_t *entrypoint; /* array of strings, at most A67_ARGV_MAX; NULL or empty: static alone */
+	json_t *sealed_env; /* owned; base64 text (sealed_env.h), or NULL */
 	const char *env_version; /* stands for the versions of secrets in it; NULL: holds none */
 	int change_signal;		 /* for new secrets; or A67_CHANGE_RESTART, A67_CHANGE_NONE */
-	const char *health_path; /* NULL: a connection to the port is enough */
+	A67HealthKind health;	 /* means nothing for a cron app */
+	const char *health_path; /* HTTP only */
+	json_t *health_command;	 /* COMMAND only: array of 1..A67_ARGV_MAX strings */
 	int health_interval_ms;
 	int health_timeout_ms;
 	int health_retries;
 	int64_t memory_bytes; /* 0: no limit */
-	double cpu;			  /* share of a core; for placement, not enforced by the process runner */
+	double cpu;			  /* cores; 0: no limit */
+	int64_t disk_bytes;	  /* 0: no limit */
+	int64_t pids;		  /* processes and threads; 0: no limit */
 	int stop_grace_ms;
+	A67OnPartition on_partition;
+	int64_t partition_deadline_ms; /* how long the controller may be silent */
+	int64_t run_timeout_ms;		   /* of a cron app; 0: none */
 } A67Desired;
 
 /* A new A67Desired, or NULL with the field and its fault in why. */

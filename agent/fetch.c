@@ -97,6 +97,8 @@ begin_unpack(A67Fetch *fetch)
 	fetch->unpack = a67_unpack_new(archive, root, fetch->digest, NULL, &fetch->why);
 	if (fetch->unpack == NULL)
 		(void) fail(fetch, A67_FETCH_REFUSED);
+	else
+		a67_unpack_give(fetch->unpack, fetch->source.owner);
 }
 
 static int

@@ -33,6 +33,7 @@ typedef struct A67FetchSource
 	const char *node_token;
 	struct ssl_ctx_st *tls; /* NULL for http */
 	const uint8_t *pin;		/* of the controller's server; NULL: its CA vouches for it */
+	uid_t owner;			/* of what is unpacked; 0: us */
 } A67FetchSource;
 
 typedef struct A67Fetch A67Fetch;

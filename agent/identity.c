@@ -10,6 +10,8 @@
 #include <jansson.h>
 #include <sodium.h>
 
+#include "core/http/tls.h"
+
 #define KEY_FILE	   "node.key"
 #define NODE_FILE	   "node.json"
 #define NODE_MAX_BYTES 16384
@@ -99,6 +101,19 @@ a67_identity_unseal(const A67StateDir *dir, const uint8_t *box, size_t len, uint
 	return err;
 }
 
+struct ssl_ctx_st *
+a67_identity_tls(const A67StateDir *dir, A67Why *why)
+{
+	unsigned char seed[crypto_sign_SEEDBYTES];
+	struct ssl_ctx_st *tls;
+
+	if (read_seed(dir, seed, why) != 0)
+		return NULL;
+	tls = a67_tls_self_context(seed, why->text, sizeof(why->text));
+	sodium_memzero(seed, sizeof(seed));
+	return tls;
+}
+
 static bool
 copy_text(json_t *node, const char *name, char *out, size_t size)
 {
@@ -123,11 +138,15 @@ copy_key(json_t *node, const char *name, uint8_t key[A67_KEY_BYTES])
 		   count == A67_KEY_BYTES;
 }
 
-/* False leaves the identity unregistered. */
+/*
+ * False leaves the identity unregistered.  So does a registration of another key: the controller would
+ * not know us by ours.
+ */
 static bool
 read_node(json_t *node, A67Identity *identity)
 {
 	uint8_t id[A67_UUID_BYTES];
+	uint8_t key[A67_KEY_BYTES];
 	json_int_t port = json_integer_value(json_object_get(node, "port"));
 	json_int_t beat = json_integer_value(json_object_get(node, "heartbeat_ms"));
 
@@ -137,6 +156,7 @@ read_node(json_t *node, A67Identity *identity)
 		!copy_text(node, "node_token", identity->node_token, sizeof(identity->node_token)) ||
 		!copy_text(node, "controller_url", identity->controller_url,
 				   sizeof(identity->controller_url)) ||
+		!copy_key(node, "public_key", key) || memcmp(key, identity->public_key, sizeof(key)) != 0 ||
 		!copy_key(node, "controller_key", identity->controller_key) || port < 1 ||
 		port > UINT16_MAX || beat < 1 || beat > 86400000)
 		return false;
@@ -147,6 +167,7 @@ read_node(json_t *node, A67Identity *identity)
 	if (identity->tls_pinned && !copy_key(node, "tls_pin", identity->tls_pin))
 		return false;
 	identity->port = (uint16_t) port;
+	identity->plain = json_is_true(json_object_get(node, "insecure_loopback"));
 	identity->heartbeat_ms = beat;
 	return true;
 }
@@ -198,6 +219,7 @@ a67_identity_promote_key(A67Identity *identity)
 int
 a67_identity_save(const A67StateDir *dir, const A67Identity *identity, A67Why *why)
 {
+	char own[A67_KEY_TEXT_SIZE];
 	char key[A67_KEY_TEXT_SIZE];
 	char join[A67_KEY_TEXT_SIZE];
 	char next[A67_KEY_TEXT_SIZE];
@@ -206,16 +228,18 @@ a67_identity_save(const A67StateDir *dir, const A67Identity *identity, A67Why *w
 	char *text;
 	int err;
 
+	(void) a67_base64url_encode(identity->public_key, A67_KEY_BYTES, own, sizeof(own));
 	(void) a67_base64url_encode(identity->controller_key, A67_KEY_BYTES, key, sizeof(key));
 	(void) a67_base64url_encode(identity->join_key, A67_KEY_BYTES, join, sizeof(join));
 	(void) a67_base64url_encode(identity->next_key, A67_KEY_BYTES, next, sizeof(next));
 	(void) a67_base64url_encode(identity->tls_pin, A67_KEY_BYTES, pin, sizeof(pin));
-	node = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s*,s:s*,s:I,s:i}", "node_id", identity->node_id,
-					 "name", identity->name, "node_token", identity->node_token, "controller_url",
-					 identity->controller_url, "join_key", join, "controller_key", key, "next_key",
-					 identity->has_next ? next : NULL, "tls_pin", identity->tls_pinned ? pin : NULL,
-					 "heartbeat_ms", (json_int_t) identity->heartbeat_ms, "port",
-					 (int) identity->port);
+	node = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s,s:s*,s:s*,s:I,s:i,s:b}", "node_id",
+					 identity->node_id, "name", identity->name, "public_key", own, "node_token",
+					 identity->node_token, "controller_url", identity->controller_url, "join_key",
+					 join, "controller_key", key, "next_key", identity->has_next ? next : NULL,
+					 "tls_pin", identity->tls_pinned ? pin : NULL, "heartbeat_ms",
+					 (json_int_t) identity->heartbeat_ms, "port", (int) identity->port,
+					 "insecure_loopback", (int) identity->plain);
 	text = node != NULL ? json_dumps(node, JSON_INDENT(1)) : NULL;
 	json_decref(node);
 	if (text == NULL)

@@ -35,11 +35,12 @@ typedef struct A67Identity
 	uint8_t tls_pin[A67_KEY_BYTES]; /* SHA-256 of the server's public key */
 	int64_t heartbeat_ms;			/* as the controller wants it */
 	uint16_t port;					/* under which the controller knows us */
+	bool plain;						/* and by an http: endpoint */
 } A67Identity;
 
 /*
- * Reads both files, making the key where there is none.  A damaged file is put aside; the node then
- * counts as not registered.  0 or -errno.
+ * Reads both files, making the key where there is none.  A damaged file, or a registration of another
+ * key, is put aside; the node then counts as not registered.  0 or -errno.
  */
 int a67_identity_load(const A67StateDir *dir, A67Identity *identity, A67Why *why);
 
@@ -58,6 +59,12 @@ int a67_identity_save(const A67StateDir *dir, const A67Identity *identity, A67Wh
  */
 int a67_identity_unseal(const A67StateDir *dir, const uint8_t *box, size_t len, uint8_t *out,
 						A67Why *why);
+
+/*
+ * TLS of a server that is known by this node's key: whoever has the registered public key pins it. NULL with the
+ * reason in why.
+ */
+struct ssl_ctx_st *a67_identity_tls(const A67StateDir *dir, A67Why *why);
 
 /* Forgets key and registration on disk: the node was removed. */
 void a67_identity_forget(const A67StateDir *dir);

@@ -14,6 +14,8 @@
 #define REPLACING A67_REPLICA_REPLACING
 #define HALTING	  A67_REPLICA_HALTING
 #define STOPPED	  A67_REPLICA_STOPPED
+#define FINISHED  A67_REPLICA_FINISHED
+#define PARTED	  A67_REPLICA_PARTED
 
 #define NONE	  A67_ACTION_NONE
 #define FETCH	  A67_ACTION_FETCH
@@ -22,90 +24,114 @@
 #define BACK_OFF  A67_ACTION_BACK_OFF
 #define GIVE_UP	  A67_ACTION_GIVE_UP
 #define FORGET	  A67_ACTION_FORGET
+#define CONCLUDE  A67_ACTION_CONCLUDE
 
 /* Cells left out are {0, A67_ACTION_IGNORE}: the event changes nothing. */
-static const A67ReplicaCell table[A67_REPLICA_STATE_COUNT][A67_REPLICA_EVENT_COUNT] = {
-	[FETCHING] =
-		{
-			[A67_EVENT_WANTED] = {FETCHING, FETCH},
-			[A67_EVENT_UNWANTED] = {STOPPING, STOP},
-			[A67_EVENT_HALT] = {HALTING, STOP},
-			[A67_EVENT_FETCHED] = {STARTING, SPAWN},
-			[A67_EVENT_HOPELESS] = {FAILED, GIVE_UP},
-		},
-	[STARTING] =
-		{
-			[A67_EVENT_WANTED] = {REPLACING, STOP},
-			[A67_EVENT_UNWANTED] = {STOPPING, STOP},
-			[A67_EVENT_HALT] = {HALTING, STOP},
-			[A67_EVENT_HEALTHY] = {RUNNING, NONE},
-			[A67_EVENT_SICK] = {UNHEALTHY, STOP},
-			[A67_EVENT_EXITED] = {UNHEALTHY, BACK_OFF},
-			[A67_EVENT_HOPELESS] = {FAILED, GIVE_UP},
-		},
-	[RUNNING] =
-		{
-			[A67_EVENT_WANTED] = {REPLACING, STOP},
-			[A67_EVENT_UNWANTED] = {STOPPING, STOP},
-			[A67_EVENT_HALT] = {HALTING, STOP},
-			[A67_EVENT_SICK] = {UNHEALTHY, STOP},
-			[A67_EVENT_EXITED] = {UNHEALTHY, BACK_OFF},
-		},
-	[UNHEALTHY] =
-		{
-			[A67_EVENT_WANTED] = {REPLACING, STOP},
-			[A67_EVENT_UNWANTED] = {STOPPING, STOP},
-			[A67_EVENT_HALT] = {HALTING, STOP},
-			[A67_EVENT_EXITED] = {UNHEALTHY, BACK_OFF},
-			[A67_EVENT_RETRY] = {STARTING, SPAWN},
-			[A67_EVENT_HOPELESS] = {FAILED, GIVE_UP},
-		},
-	[FAILED] =
-		{
-			[A67_EVENT_WANTED] = {FETCHING, FETCH},
-			[A67_EVENT_UNWANTED] = {STOPPING, STOP},
-		},
-	[STOPPING] =
-		{
-			[A67_EVENT_WANTED] = {REPLACING, NONE},
-			[A67_EVENT_UNWANTED] = {STOPPING, NONE},
-			[A67_EVENT_EXITED] = {STOPPED, FORGET},
-		},
-	[REPLACING] =
-		{
-			[A67_EVENT_WANTED] = {REPLACING, NONE},
-			[A67_EVENT_UNWANTED] = {STOPPING, NONE},
-			[A67_EVENT_HALT] = {HALTING, NONE},
-			[A67_EVENT_EXITED] = {FETCHING, FETCH},
-		},
-	[HALTING] =
-		{
-			[A67_EVENT_UNWANTED] = {STOPPING, NONE},
-			[A67_EVENT_EXITED] = {STOPPED, NONE},
-		},
-	[STOPPED] =
-		{
-			[A67_EVENT_WANTED] = {FETCHING, FETCH},
-			[A67_EVENT_UNWANTED] = {STOPPED, FORGET},
-		},
+static const A67ReplicaCell table[A67_REPLICA_STATE_COUNT][A67_REPLICA_EVENT_COUNT] =
+	{
+		[FETCHING] =
+			{
+				[A67_EVENT_WANTED] = {FETCHING, FETCH},
+				[A67_EVENT_UNWANTED] = {STOPPING, STOP},
+				[A67_EVENT_HALT] = {HALTING, STOP},
+				[A67_EVENT_FETCHED] = {STARTING, SPAWN},
+				[A67_EVENT_HOPELESS] = {FAILED, GIVE_UP},
+				[A67_EVENT_PARTED] = {PARTED, STOP},
+			},
+		[STARTING] =
+			{
+				[A67_EVENT_WANTED] = {REPLACING, STOP},
+				[A67_EVENT_UNWANTED] = {STOPPING, STOP},
+				[A67_EVENT_HALT] = {HALTING, STOP},
+				[A67_EVENT_HEALTHY] = {RUNNING, NONE},
+				[A67_EVENT_SICK] = {UNHEALTHY, STOP},
+				[A67_EVENT_EXITED] = {UNHEALTHY, BACK_OFF},
+				[A67_EVENT_HOPELESS] = {FAILED, GIVE_UP},
+				[A67_EVENT_FINISHED] = {FINISHED, CONCLUDE},
+				[A67_EVENT_PARTED] = {PARTED, STOP},
+			},
+		[RUNNING] =
+			{
+				[A67_EVENT_WANTED] = {REPLACING, STOP},
+				[A67_EVENT_UNWANTED] = {STOPPING, STOP},
+				[A67_EVENT_HALT] = {HALTING, STOP},
+				[A67_EVENT_SICK] = {UNHEALTHY, STOP},
+				[A67_EVENT_EXITED] = {UNHEALTHY, BACK_OFF},
+				[A67_EVENT_FINISHED] = {FINISHED, CONCLUDE},
+				[A67_EVENT_PARTED] = {PARTED, STOP},
+			},
+		[UNHEALTHY] =
+			{
+				[A67_EVENT_WANTED] = {REPLACING, STOP},
+				[A67_EVENT_UNWANTED] = {STOPPING, STOP},
+				[A67_EVENT_HALT] = {HALTING, STOP},
+				[A67_EVENT_EXITED] = {UNHEALTHY, BACK_OFF},
+				[A67_EVENT_RETRY] = {STARTING, SPAWN},
+				[A67_EVENT_HOPELESS] = {FAILED, GIVE_UP},
+				[A67_EVENT_PARTED] = {PARTED, STOP},
+			},
+		[FAILED] =
+			{
+				[A67_EVENT_WANTED] = {FETCHING, FETCH},
+				[A67_EVENT_UNWANTED] = {STOPPING, STOP},
+			},
+		[STOPPING] =
+			{
+				[A67_EVENT_WANTED] = {REPLACING, NONE},
+				[A67_EVENT_UNWANTED] = {STOPPING, NONE},
+				[A67_EVENT_EXITED] = {STOPPED, FORGET},
+			},
+		[REPLACING] =
+			{
+				[A67_EVENT_WANTED] = {REPLACING, NONE},
+				[A67_EVENT_UNWANTED] = {STOPPING, NONE},
+				[A67_EVENT_HALT] = {HALTING, NONE},
+				[A67_EVENT_EXITED] = {FETCHING, FETCH},
+				[A67_EVENT_PARTED] = {PARTED, NONE},
+			},
+		[HALTING] =
+			{
+				[A67_EVENT_UNWANTED] = {STOPPING, NONE},
+				[A67_EVENT_EXITED] = {STOPPED, NONE},
+			},
+		[STOPPED] =
+			{
+				[A67_EVENT_WANTED] = {FETCHING, FETCH},
+				[A67_EVENT_UNWANTED] = {STOPPED, FORGET},
+			},
+		[FINISHED] =
+			{
+				/* A run happens once: another one is another replica. */
+				[A67_EVENT_WANTED] = {FINISHED, NONE},
+				[A67_EVENT_UNWANTED] = {STOPPING, STOP},
+			},
+		[PARTED] =
+			{
+				[A67_EVENT_WANTED] = {REPLACING, STOP},
+				[A67_EVENT_UNWANTED] = {STOPPING, STOP},
+				[A67_EVENT_HALT] = {HALTING, STOP},
+				[A67_EVENT_EXITED] = {PARTED, NONE},
+				[A67_EVENT_REUNITED] = {REPLACING, STOP},
+			},
 };
 
 static const char *const state_names[A67_REPLICA_STATE_COUNT] = {
-	"fetching", "starting",	 "running", "unhealthy", "failed",
-	"stopping", "replacing", "halting", "stopped",
+	"fetching",	 "starting", "running", "unhealthy", "failed", "stopping",
+	"replacing", "halting",	 "stopped", "finished",	 "parted",
 };
 
 static const char *const report_names[A67_REPLICA_STATE_COUNT] = {
-	"fetching", "starting", "running",	"unhealthy", "failed",
-	"stopping", "stopping", "stopping", "stopped",
+	"fetching", "starting", "running", "unhealthy", "failed",	 "stopping",
+	"stopping", "stopping", "stopped", "finished",	"unhealthy",
 };
 
 static const char *const event_names[A67_REPLICA_EVENT_COUNT] = {
-	"wanted", "unwanted", "halt", "fetched", "healthy", "sick", "exited", "retry", "hopeless",
+	"wanted", "unwanted", "halt",	  "fetched",  "healthy", "sick",
+	"exited", "retry",	  "hopeless", "finished", "parted",	 "reunited",
 };
 
 static const char *const action_names[A67_REPLICA_ACTION_COUNT] = {
-	"ignore", "none", "fetch", "spawn", "stop", "back_off", "give_up", "forget",
+	"ignore", "none", "fetch", "spawn", "stop", "back_off", "give_up", "forget", "conclude",
 };
 
 A67ReplicaCell

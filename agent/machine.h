@@ -21,10 +21,12 @@ typedef enum A67ReplicaState
 	A67_REPLICA_STOPPING,  /* unwanted, the process still lives */
 	A67_REPLICA_REPLACING, /* other content wanted, the old process still lives */
 	A67_REPLICA_HALTING,   /* the agent ends and takes the application along */
-	A67_REPLICA_STOPPED	   /* no process; without desired state: nothing left but the memory */
+	A67_REPLICA_STOPPED,   /* no process; without desired state: nothing left but the memory */
+	A67_REPLICA_FINISHED,  /* a cron app that ended by itself; never started again */
+	A67_REPLICA_PARTED	   /* the controller is silent: being stopped, or without a process */
 } A67ReplicaState;
 
-#define A67_REPLICA_STATE_COUNT 9
+#define A67_REPLICA_STATE_COUNT 11
 
 typedef enum A67ReplicaEvent
 {
@@ -33,13 +35,16 @@ typedef enum A67ReplicaEvent
 	A67_EVENT_HALT,		/* the agent ends with --stop-apps */
 	A67_EVENT_FETCHED,	/* package unpacked */
 	A67_EVENT_HEALTHY,	/* good health check */
-	A67_EVENT_SICK,		/* health check failed `retries` times, or never came good in time */
-	A67_EVENT_EXITED,	/* no process (any more) */
-	A67_EVENT_RETRY,	/* back-off is over */
-	A67_EVENT_HOPELESS	/* crash loop, unusable package, entrypoint that cannot run */
+	A67_EVENT_SICK,	  /* bad health checks, none good in time, or a cron app that takes too long */
+	A67_EVENT_EXITED, /* no process (any more) */
+	A67_EVENT_RETRY,  /* back-off is over */
+	A67_EVENT_HOPELESS, /* crash loop, unusable package, entrypoint that cannot run */
+	A67_EVENT_FINISHED, /* a cron app ended by itself: given instead of EXITED */
+	A67_EVENT_PARTED,	/* the controller was silent for longer than the app may go on alone */
+	A67_EVENT_REUNITED	/* the controller is back */
 } A67ReplicaEvent;
 
-#define A67_REPLICA_EVENT_COUNT 9
+#define A67_REPLICA_EVENT_COUNT 12
 
 typedef enum A67ReplicaAction
 {
@@ -50,10 +55,11 @@ typedef enum A67ReplicaAction
 	A67_ACTION_STOP,	 /* end the process, gracefully first; EXITED follows */
 	A67_ACTION_BACK_OFF, /* plan the restart, or HOPELESS follows */
 	A67_ACTION_GIVE_UP,	 /* keep error and last output */
-	A67_ACTION_FORGET	 /* remove what it had on disk */
+	A67_ACTION_FORGET,	 /* remove what it had on disk */
+	A67_ACTION_CONCLUDE	 /* keep the result of a run and its last output */
 } A67ReplicaAction;
 
-#define A67_REPLICA_ACTION_COUNT 8
+#define A67_REPLICA_ACTION_COUNT 9
 
 typedef struct A67ReplicaCell
 {

@@ -13,20 +13,26 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/address.h"
 #include "core/buf.h"
 
-#define MIN_HEARTBEAT_S 0.05
-#define MAX_HEARTBEAT_S 3600.0
-#define LABEL_KEY_MAX	63
+#define MIN_HEARTBEAT_S		  0.05
+#define DEFAULT_CHUNK_PERCENT (-50)
+#define DEFAULT_SCRUB_MS	  (INT64_C(168) * 3600000)
+#define MIN_SCRUB_HOURS		  0.0003 /* a second */
+#define MAX_SCRUB_HOURS		  87600
+#define MAX_HEARTBEAT_S		  3600.0
+#define LABEL_KEY_MAX		  63
 
 const char a67_options_help[] =
 	"Runs applications on this machine for an Automator67 controller.\n"
 	"\n"
-	"  a67-agent join URL TOKEN [flags]   register with the controller at URL, then run\n"
-	"  a67-agent run [flags]              run again from the state directory\n"
+	"  a67-agent join [URL TOKEN] [flags]   register with the controller at URL, then run\n"
+	"  a67-agent run [flags]                run again from the state directory\n"
 	"  a67-agent --help | --version\n"
 	"\n"
-	"TOKEN is a join token, or - to read it from standard input, or @FILE.\n"
+	"TOKEN is a join token, or - to read it from standard input, or @FILE. Without URL and TOKEN they\n"
+	"are taken from A67_URL and A67_TOKEN. On a node that is registered already, join only runs.\n"
 	"\n"
 	"Flags (and environment variables):\n"
 	"  --state-dir DIR            where keys, state and applications are kept (A67_STATE_DIR;\n"
@@ -46,7 +52,16 @@ const char a67_options_help[] =
 	"  --heartbeat-interval SEC   instead of the controller's (A67_HEARTBEAT_INTERVAL)\n"
 	"  --ca-file FILE             CAs for an https URL, PEM (A67_CA_FILE; default the system's)\n"
 	"  --log-level LEVEL          error, warning, info or debug (A67_LOG_LEVEL; default info)\n"
+	"  --chunk-quota SIZE         room for chunks of files, as 10G or 50% of the disk (A67_CHUNK_QUOTA;\n"
+	"                             default 50%)\n"
+	"  --scrub-interval HOURS     in which every chunk is verified again (A67_SCRUB_INTERVAL;\n"
+	"                             default 168)\n"
+	"  --user-range FIRST-LAST    numbers of users for applications, as root (A67_USER_RANGE; default\n"
+	"                             1879048192-1879113727)\n"
 	"  --stop-apps                stop the applications when the agent ends (A67_STOP_APPS=1)\n"
+	"  --once                     end when registered (A67_ONCE=1)\n"
+	"  --insecure-loopback        serve plain HTTP instead of HTTPS; for loopback addresses only\n"
+	"                             (A67_INSECURE_LOOPBACK=1)\n"
 	"\n"
 	"Exit status: 0 ended as asked, 100 wrong usage, 111 could not go on.\n";
 
@@ -138,11 +153,74 @@ set_log_level(A67Options *options, const char *value, A67Why *why)
 }
 
 static int
-set_stop_apps(A67Options *options, const char *value, A67Why *why)
+set_switch(bool *out, const char *variable, const char *value, A67Why *why)
 {
 	if (strcmp(value, "1") != 0 && strcmp(value, "0") != 0)
-		return a67_why(why, -EINVAL, "A67_STOP_APPS is 0 or 1, not \"%s\"", value);
-	options->stop_apps = value[0] == '1';
+		return a67_why(why, -EINVAL, "%s is 0 or 1, not \"%s\"", variable, value);
+	*out = value[0] == '1';
+	return 0;
+}
+
+static int
+set_stop_apps(A67Options *options, const char *value, A67Why *why)
+{
+	return set_switch(&options->stop_apps, "A67_STOP_APPS", value, why);
+}
+
+static int
+set_once(A67Options *options, const char *value, A67Why *why)
+{
+	return set_switch(&options->once, "A67_ONCE", value, why);
+}
+
+static int
+set_insecure_loopback(A67Options *options, const char *value, A67Why *why)
+{
+	return set_switch(&options->insecure_loopback, "A67_INSECURE_LOOPBACK", value, why);
+}
+
+/* "10G", "500M", "1048576" or "50%". */
+static int
+set_chunk_quota(A67Options *options, const char *value, A67Why *why)
+{
+	static const char units[] = "KMGT";
+	char *end = NULL;
+	const char *unit;
+	int shift = 0;
+	long long number;
+
+	errno = 0;
+	number = value[0] >= '0' && value[0] <= '9' ? strtoll(value, &end, 10) : -1;
+	if (number >= 0 && errno == 0 && strcmp(end, "%") == 0 && number >= 1 && number <= 100)
+	{
+		options->chunk_quota = -number;
+		return 0;
+	}
+	unit = number >= 0 && *end != '\0' ? strchr(units, *end) : NULL;
+	if (unit != NULL)
+	{
+		shift = 10 * (int) (unit - units + 1);
+		end++;
+	}
+	if (number < 0 || errno != 0 || *end != '\0' || number > INT64_MAX >> shift)
+		return a67_why(why, -EINVAL, "--chunk-quota is a size such as 10G or 50%%, not \"%s\"",
+					   value);
+	options->chunk_quota = (int64_t) number << shift;
+	return 0;
+}
+
+static int
+set_scrub(A67Options *options, const char *value, A67Why *why)
+{
+	char *end;
+	double hours;
+
+	errno = 0;
+	hours = strtod(value, &end);
+	if (errno != 0 || end == value || *end != '\0' || !(hours >= MIN_SCRUB_HOURS) ||
+		hours > MAX_SCRUB_HOURS)
+		return a67_why(why, -EINVAL, "--scrub-interval is a number of hours, not \"%s\"", value);
+	options->scrub_ms = (int64_t) (hours * 3600000.0);
 	return 0;
 }
 
@@ -221,7 +299,17 @@ static const Flag flags[] = {
 	{.name = "--heartbeat-interval", .variable = "A67_HEARTBEAT_INTERVAL", .set = set_heartbeat},
 	{.name = "--ca-file", .variable = "A67_CA_FILE", .offset = offsetof(A67Options, ca_file)},
 	{.name = "--log-level", .variable = "A67_LOG_LEVEL", .set = set_log_level},
+	{.name = "--chunk-quota", .variable = "A67_CHUNK_QUOTA", .set = set_chunk_quota},
+	{.name = "--scrub-interval", .variable = "A67_SCRUB_INTERVAL", .set = set_scrub},
+	{.name = "--user-range",
+	 .variable = "A67_USER_RANGE",
+	 .offset = offsetof(A67Options, user_range)},
 	{.name = "--stop-apps", .variable = "A67_STOP_APPS", .set = set_stop_apps, .alone = true},
+	{.name = "--once", .variable = "A67_ONCE", .set = set_once, .alone = true},
+	{.name = "--insecure-loopback",
+	 .variable = "A67_INSECURE_LOOPBACK",
+	 .set = set_insecure_loopback,
+	 .alone = true},
 };
 
 #define FLAG_COUNT (sizeof(flags) / sizeof(flags[0]))
@@ -289,6 +377,8 @@ set_defaults(A67Options *options)
 	const char *home = getenv("HOME");
 
 	options->log_level = A67_LOG_INFO;
+	options->chunk_quota = DEFAULT_CHUNK_PERCENT;
+	options->scrub_ms = DEFAULT_SCRUB_MS;
 	(void) snprintf(options->listen, sizeof(options->listen), "127.0.0.1");
 	if (gethostname(options->name, sizeof(options->name) - 1) != 0 || options->name[0] == '\0')
 		(void) snprintf(options->name, sizeof(options->name), "node");
@@ -389,6 +479,49 @@ set_command(A67Options *options, const char *word, A67Why *why)
 	return 0;
 }
 
+size_t
+a67_host_length(const char *text)
+{
+	const char *colon = strrchr(text, ':');
+
+	if (colon == NULL || (text[0] == '[' ? colon[-1] != ']' : strchr(text, ':') != colon))
+		return strlen(text);
+	return (size_t) (colon - text);
+}
+
+/* What is readable on the wire stays on this machine. */
+static int
+check_insecure(const A67Options *options, A67Why *why)
+{
+	const char *host = options->advertise[0] != '\0' ? options->advertise : options->listen;
+
+	if (options->insecure_loopback &&
+		(!a67_host_is_loopback(options->listen, strlen(options->listen)) ||
+		 !a67_host_is_loopback(host, a67_host_length(host))))
+		return a67_why(why, -EINVAL,
+					   "--insecure-loopback is for loopback addresses: \"%s\" is none", host);
+	return 0;
+}
+
+/* URL and TOKEN of join, from the command line or else from the environment. */
+static int
+take_words(A67Options *options, const char *const *words, size_t count, A67Why *why)
+{
+	char *token = getenv("A67_TOKEN");
+	const char *url = count > 0 ? words[0] : getenv("A67_URL");
+	const char *word = count > 0 ? words[1] : token;
+	int err;
+
+	if (url == NULL || word == NULL)
+		return a67_why(why, -EINVAL, "join takes URL and TOKEN, or A67_URL and A67_TOKEN");
+	err = set_text(options->url, sizeof(options->url), "URL", url, why);
+	if (err == 0)
+		err = set_token(options, word, why);
+	if (token != NULL)
+		explicit_bzero(token, strlen(token));
+	return err;
+}
+
 int
 a67_options_parse(int argc, char **argv, A67Options *options, A67Why *why)
 {
@@ -417,12 +550,9 @@ a67_options_parse(int argc, char **argv, A67Options *options, A67Why *why)
 	}
 	if (err == 0)
 		err = read_variables(options, true, why);
+	if (err == 0)
+		err = check_insecure(options, why);
 	if (err != 0)
 		return err;
-	if (count < wanted)
-		return a67_why(why, -EINVAL, "join takes URL and TOKEN");
-	if (wanted == 0)
-		return 0;
-	err = set_text(options->url, sizeof(options->url), "URL", words[0], why);
-	return err != 0 ? err : set_token(options, words[1], why);
+	return wanted == 0 ? 0 : take_words(options, words, count, why);
 }

@@ -42,14 +42,22 @@ typedef struct A67Options
 	size_t service_count;
 	char labels[A67_LABELS_MAX][A67_OPTION_SIZE]; /* KEY=VALUE, each key once */
 	size_t label_count;
-	char ca_file[A67_OPTION_SIZE]; /* "": the system's */
-	int64_t heartbeat_ms;		   /* 0: what the controller says */
+	char ca_file[A67_OPTION_SIZE];	  /* "": the system's */
+	int64_t heartbeat_ms;			  /* 0: what the controller says */
+	char user_range[A67_OPTION_SIZE]; /* FIRST-LAST; "": our own choice */
 	A67LogLevel log_level;
 	bool stop_apps;
+	bool once;				/* join: end when registered */
+	int64_t chunk_quota;	/* bytes; negative: percent of the disk */
+	int64_t scrub_ms;		/* in which every chunk is verified again */
+	bool insecure_loopback; /* plain HTTP, to loopback addresses alone */
 } A67Options;
 
 /* Text of --help. */
 extern const char a67_options_help[];
+
+/* Length of the host in HOST, HOST:PORT, [HOST] or [HOST]:PORT; bare IPv6 addresses are whole hosts. */
+size_t a67_host_length(const char *text);
 
 /* 0, or -EINVAL (usage) or another -errno (token could not be read), with the reason in why. */
 int a67_options_parse(int argc, char **argv, A67Options *options, A67Why *why);

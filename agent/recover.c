@@ -5,18 +5,19 @@
  * adopted; one that was spawned but not yet recorded is found by its marks; every other process with
  * this node's marks is ended.  Directories and logs of replicas that nobody knows are removed.
  */
-#include "supervisor.h"
+#include "runner.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "applog.h"
 #include "clock.h"
+#include "run.h"
 
 #define EXEC_WAIT_MS 500 /* for processes caught between fork and exec */
 #define STRAY_PASSES 5
@@ -84,17 +85,48 @@ load_one(A67Supervisor *supervisor, const char *name)
 		supervisor->replicas[supervisor->count++] = replica;
 }
 
+/* Whether it is where it was started: in the replica's control group, if that still is there. */
+static bool
+in_its_group(const A67Supervisor *supervisor, const A67Replica *replica)
+{
+	pid_t pids[A67_CGROUP_PIDS_MAX];
+	size_t count = replica->cgroup[0] != '\0'
+					   ? a67_cgroup_pids(&supervisor->host->cgroups, replica->cgroup, pids,
+										 A67_CGROUP_PIDS_MAX)
+					   : 0;
+
+	for (size_t i = 0; i < count; i++)
+	{
+		if (pids[i] == replica->process.pid)
+			return true;
+	}
+	return count == 0;
+}
+
+/* Takes up the process of the replica by pid, start time, mark and control group. */
+static bool
+adopt(const A67Supervisor *supervisor, A67Replica *replica)
+{
+	if (!a67_process_adopt(&replica->process, replica->id))
+		return false;
+	if (in_its_group(supervisor, replica))
+		return true;
+	a67_process_forget(&replica->process);
+	return false;
+}
+
 /* The process of a spawn that was announced but not recorded: the leader of its group. */
 static bool
-find_intended(A67Replica *replica, const A67Found *found, size_t count)
+find_intended(const A67Supervisor *supervisor, A67Replica *replica, const A67Found *found,
+			  size_t count)
 {
 	for (size_t i = 0; i < count; i++)
 	{
-		if (strcmp(found[i].replica, replica->id) != 0 || found[i].pid != found[i].pgrp)
+		if (strcmp(found[i].replica, replica->id) != 0 || !found[i].main)
 			continue;
 		replica->process.pid = found[i].pid;
 		replica->process.start_ticks = found[i].start_ticks;
-		if (a67_process_adopt(&replica->process, replica->id))
+		if (adopt(supervisor, replica))
 			return true;
 	}
 	return false;
@@ -104,40 +136,74 @@ find_intended(A67Replica *replica, const A67Found *found, size_t count)
 static void
 settle_living(A67Supervisor *supervisor, A67Replica *replica, int64_t now_ms)
 {
+	A67Tree tree;
+
 	a67_log(A67_LOG_INFO, "replica %s adopted: pid %d, port %d", replica->id,
 			(int) replica->process.pid, replica->port);
 	replica->started = true;
+	replica->begun = a67_replica_is_run(replica);
+	/* The order to halt ended with the agent that got it. */
+	if (replica->state == A67_REPLICA_HALTING || replica->state == A67_REPLICA_FETCHING)
+		replica->state = A67_REPLICA_STARTING;
+	if (replica->desired->health == A67_HEALTH_COMMAND)
+	{
+		/* The one that its agent was waiting for. */
+		a67_place_tree(supervisor, replica, &tree);
+		a67_tree_kill_checks(&tree);
+	}
 	a67_runner_watch(replica, now_ms);
 	a67_runner_renew(supervisor, replica);
-	switch (replica->state)
+	if (replica->state == A67_REPLICA_STARTING || replica->state == A67_REPLICA_RUNNING)
+		return;
+	/* Not reachable by the table; a process without a purpose all the same. */
+	if (replica->state == A67_REPLICA_FAILED || replica->state == A67_REPLICA_STOPPED ||
+		replica->state == A67_REPLICA_FINISHED)
+		replica->state = A67_REPLICA_STOPPING;
+	a67_runner_stop(supervisor, replica);
+}
+
+/* The state of a run without a process: what its record says. */
+static void
+settle_run(A67Supervisor *supervisor, A67Replica *replica)
+{
+	A67RunRecord record;
+	char name[A67_STATE_NAME_SIZE];
+
+	a67_replica_run_name(replica, name);
+	a67_run_read(supervisor->dir, name, &record);
+	if (record.state == A67_RUN_NONE && !replica->begun)
 	{
-		case A67_REPLICA_STARTING:
-		case A67_REPLICA_RUNNING:
-			break;
-		case A67_REPLICA_UNHEALTHY:
-		case A67_REPLICA_STOPPING:
-		case A67_REPLICA_REPLACING:
-			a67_runner_stop(supervisor, replica);
-			break;
-		case A67_REPLICA_FAILED:
-		case A67_REPLICA_STOPPED:
-			/* Not reachable by the table; a process without a purpose all the same. */
-			replica->state = A67_REPLICA_STOPPING;
-			a67_runner_stop(supervisor, replica);
-			break;
-		default:
-			/* The order to halt ended with the agent that got it. */
-			replica->state = A67_REPLICA_STARTING;
-			break;
+		replica->state = A67_REPLICA_FETCHING;
+		return;
 	}
+	replica->begun = true;
+	replica->exit_code = record.exit_code;
+	replica->duration_ms = record.duration_ms;
+	/* In other states the agent has ended it: too late, or with itself. */
+	if (record.state == A67_RUN_ENDED &&
+		(replica->state == A67_REPLICA_STARTING || replica->state == A67_REPLICA_RUNNING))
+	{
+		replica->state = A67_REPLICA_FINISHED;
+		if (record.exit_code != 0)
+			(void) snprintf(replica->error, sizeof(replica->error), "ended with exit code %d",
+							record.exit_code);
+	}
+	else
+	{
+		if (replica->state != A67_REPLICA_UNHEALTHY)
+			(void) snprintf(replica->error, sizeof(replica->error), "%s",
+							record.state == A67_RUN_NOT_STARTED ? strerror(record.error)
+																: "the run was interrupted");
+		replica->state = A67_REPLICA_FAILED;
+	}
+	a67_replica_keep_log(supervisor->dir, replica);
 }
 
 /* The state of a replica without a process. */
 static void
-settle_gone(A67Replica *replica, int64_t now_ms)
+settle_gone(A67Supervisor *supervisor, A67Replica *replica, int64_t now_ms)
 {
-	a67_secrets_remove(replica->secrets_dir);
-	replica->secrets_dir[0] = '\0';
+	a67_place_clear(supervisor, replica);
 	replica->renewal = false;
 	if (replica->state == A67_REPLICA_STOPPING || replica->desired == NULL)
 	{
@@ -147,10 +213,16 @@ settle_gone(A67Replica *replica, int64_t now_ms)
 		replica->port = 0;
 		return;
 	}
-	if (replica->state == A67_REPLICA_FAILED)
+	/* A parted one waits for the controller still. */
+	if (replica->state == A67_REPLICA_FAILED || replica->state == A67_REPLICA_FINISHED ||
+		replica->state == A67_REPLICA_PARTED)
 		return;
-	replica->state = A67_REPLICA_FETCHING;
-	replica->due_ms = now_ms;
+	if (a67_replica_is_run(replica) && replica->state != A67_REPLICA_REPLACING)
+		settle_run(supervisor, replica);
+	else
+		replica->state = A67_REPLICA_FETCHING;
+	if (replica->state == A67_REPLICA_FETCHING)
+		replica->due_ms = now_ms;
 }
 
 static void
@@ -161,10 +233,10 @@ settle(A67Supervisor *supervisor, A67Replica *replica, const A67Found *found, si
 	char name[A67_STATE_NAME_SIZE];
 	bool changed = replica->intent || replica->rebooted;
 	pid_t recorded = replica->process.pid;
-	bool alive = recorded != 0 && a67_process_adopt(&replica->process, replica->id);
+	bool alive = recorded != 0 && adopt(supervisor, replica);
 
 	if (!alive && replica->intent)
-		alive = find_intended(replica, found, count);
+		alive = find_intended(supervisor, replica, found, count);
 	replica->intent = false;
 	if (replica->rebooted)
 	{
@@ -175,7 +247,7 @@ settle(A67Supervisor *supervisor, A67Replica *replica, const A67Found *found, si
 	if (alive && replica->desired != NULL)
 		settle_living(supervisor, replica, now_ms);
 	else
-		settle_gone(replica, now_ms);
+		settle_gone(supervisor, replica, now_ms);
 	changed = changed || replica->state != before || replica->process.pid != recorded;
 	if (replica->state != before)
 		replica->since_ms = a67_clock_wall_ms();
@@ -200,7 +272,7 @@ kill_strays(A67Supervisor *supervisor, A67Found *found)
 	for (int pass = 0; pass < STRAY_PASSES && again; pass++)
 	{
 		size_t count =
-			a67_process_scan(supervisor->identity->node_id, NULL, 0, found, A67_PROCESS_SCAN_MAX);
+			a67_process_scan(supervisor->identity->node_id, 0, found, A67_PROCESS_SCAN_MAX);
 
 		again = false;
 		for (size_t i = 0; i < count; i++)
@@ -209,7 +281,7 @@ kill_strays(A67Supervisor *supervisor, A67Found *found)
 				continue;
 			a67_log(A67_LOG_WARNING, "stray process %d of replica %s ended", (int) found[i].pid,
 					found[i].replica);
-			a67_process_kill_found(&found[i]);
+			a67_process_kill(found[i].pid, found[i].start_ticks, SIGKILL);
 			again = true;
 		}
 	}
@@ -235,24 +307,13 @@ secrets_used(void *arg, const char *path)
 	for (size_t i = 0; i < supervisor->count; i++)
 	{
 		const A67Replica *replica = supervisor->replicas[i];
+		size_t len = strlen(replica->secrets_dir);
 
-		if (replica->process.pid != 0 && strcmp(replica->secrets_dir, path) == 0)
+		if (replica->process.pid != 0 && len > 0 && strncmp(path, replica->secrets_dir, len) == 0 &&
+			(path[len] == '\0' || strcmp(path + len, A67_PLACE_BUNDLE_SUFFIX) == 0))
 			return true;
 	}
 	return false;
-}
-
-static void
-clean_log(A67Supervisor *supervisor, const char *name)
-{
-	char id[A67_UUID_TEXT_SIZE];
-	const A67Replica *replica;
-
-	if (!id_of(name, ".log", id) && !id_of(name, ".log.1", id))
-		return;
-	replica = a67_supervisor_find(supervisor, id);
-	if (replica == NULL || replica->desired == NULL)
-		a67_applog_remove(supervisor->dir, id);
 }
 
 void
@@ -262,14 +323,15 @@ a67_supervisor_recover(A67Supervisor *supervisor, int64_t now_ms)
 	size_t count = 0;
 	bool intents = false;
 
+	a67_partition_load(supervisor);
 	for_entries(supervisor, "replicas", load_one);
 	for (size_t i = 0; i < supervisor->count; i++)
 		intents = intents || supervisor->replicas[i]->intent;
 	if (found == NULL)
 		a67_log(A67_LOG_ERROR, "could not look for processes: out of memory");
 	else
-		count = a67_process_scan(supervisor->identity->node_id, NULL, intents ? EXEC_WAIT_MS : 0,
-								 found, A67_PROCESS_SCAN_MAX);
+		count = a67_process_scan(supervisor->identity->node_id, intents ? EXEC_WAIT_MS : 0, found,
+								 A67_PROCESS_SCAN_MAX);
 	for (size_t i = 0; i < supervisor->count; i++)
 		settle(supervisor, supervisor->replicas[i], found, count);
 	if (found != NULL)
@@ -277,7 +339,6 @@ a67_supervisor_recover(A67Supervisor *supervisor, int64_t now_ms)
 	free(found);
 	a67_secrets_sweep(supervisor->identity->node_id, secrets_used, supervisor);
 	for_entries(supervisor, "apps", clean_app);
-	for_entries(supervisor, "logs", clean_log);
 	supervisor->version++;
 	supervisor->upkeep_ms = now_ms;
 }

@@ -64,24 +64,37 @@ add_labels(json_t *doc, const A67Options *options)
 	return json_object_set_new(doc, "labels", labels) | err;
 }
 
+/* What starts applications here. */
+static int
+add_runners(json_t *doc, const A67Crun *crun)
+{
+	return json_object_set_new(json_object_get(doc, "capabilities"), "runners",
+							   crun->works ? json_pack("[s,s]", "process", "container")
+										   : json_pack("[s]", "process"));
+}
+
 char *
 a67_report_registration(A67Control *control)
 {
 	const A67Options *options = control->options;
 	char key[A67_KEY_TEXT_SIZE];
-	A67Sample sample;
+	const A67Sample *sample = &control->metrics->last;
 	json_t *doc;
 	char *text = NULL;
 
-	a67_metrics_sample(control->metrics, control->dir->path, 0, &sample);
 	(void) a67_base64url_encode(control->identity->public_key, A67_KEY_BYTES, key, sizeof(key));
-	doc = json_pack("{s:s,s:s,s:s,s:s,s:s,s:{s:f,s:f,s:f,s:i,s:i}}", "join_token", options->token,
-					"endpoint", control->endpoint, "name", options->name, "public_key", key,
-					"version", A67_VERSION, "capabilities", "cpu_cores",
-					rounded(a67_metrics_cores(), 100), "memory_gb",
-					rounded((double) sample.memory_total_bytes / GIB, 1000), "disk_gb",
-					rounded((double) sample.disk_total_bytes / GIB, 1000), "network_bandwidth_mbps",
-					BANDWIDTH_MBPS, "max_concurrent_requests", CONCURRENT_REQUESTS);
+	doc =
+		json_pack("{s:s,s:s,s:s,s:s,s:s,s:{s:f,s:f,s:f,s:i,s:i}}", "join_token", options->token,
+				  "endpoint", control->endpoint, "name", options->name, "public_key", key,
+				  "version", A67_VERSION, "capabilities", "cpu_cores", rounded(sample->cores, 100),
+				  "memory_gb", rounded((double) sample->memory_total_bytes / GIB, 1000), "disk_gb",
+				  rounded((double) sample->disk_total_bytes / GIB, 1000), "network_bandwidth_mbps",
+				  BANDWIDTH_MBPS, "max_concurrent_requests", CONCURRENT_REQUESTS);
+	if (doc != NULL && add_runners(doc, &control->supervisor->host->crun) != 0)
+	{
+		json_decref(doc);
+		return NULL;
+	}
 	/* A text that is not UTF-8 makes no JSON. */
 	if (doc != NULL && add_text(doc, "provider", options->provider) == 0 &&
 		add_text(doc, "region", options->region) == 0 &&
@@ -107,26 +120,30 @@ count_connections(const A67Supervisor *supervisor)
 }
 
 static json_t *
-metrics_json(A67Control *control, int64_t now_ms)
+metrics_json(const A67Control *control)
 {
-	A67Sample sample;
+	const A67Sample *sample = &control->metrics->last;
+	const A67ChunkStore *chunks = control->chunks;
 	json_t *metrics;
 
-	a67_metrics_sample(control->metrics, control->dir->path, now_ms, &sample);
-	metrics = json_pack("{s:f,s:f,s:I,s:I,s:f,s:f,s:I,s:i}", "cpu_percent",
-						rounded(sample.cpu_percent, 100), "memory_percent",
-						rounded(sample.memory_percent, 100), "memory_free_bytes",
-						(json_int_t) sample.memory_free_bytes, "memory_total_bytes",
-						(json_int_t) sample.memory_total_bytes, "disk_percent",
-						rounded(sample.disk_percent, 100), "load1", rounded(sample.load1, 100),
-						"uptime_s", (json_int_t) sample.uptime_s, "active_requests",
-						count_connections(control->supervisor));
+	metrics = json_pack(
+		"{s:f,s:f,s:I,s:I,s:f,s:f,s:I,s:i,s:I,s:I,s:I,s:I}", "cpu_percent",
+		rounded(sample->cpu_percent, 100), "memory_percent", rounded(sample->memory_percent, 100),
+		"memory_free_bytes", (json_int_t) sample->memory_free_bytes, "memory_total_bytes",
+		(json_int_t) sample->memory_total_bytes, "disk_percent", rounded(sample->disk_percent, 100),
+		"load1", rounded(sample->load1, 100), "uptime_s", (json_int_t) sample->uptime_s,
+		"active_requests", count_connections(control->supervisor), "chunk_count",
+		(json_int_t) chunks->count, "chunk_bytes", (json_int_t) chunks->bytes, "chunk_quota_bytes",
+		(json_int_t) chunks->quota_bytes, "chunk_rotten", (json_int_t) chunks->rotten);
 	if (control->latency_us >= 0)
 		(void) json_object_set_new(metrics, "latency_ms",
 								   json_real(rounded((double) control->latency_us / 1000, 100)));
-	if (sample.network_bytes >= 0)
+	if (sample->received_bytes >= 0)
 		(void) json_object_set_new(metrics, "network_bytes",
-								   json_integer((json_int_t) sample.network_bytes));
+								   json_integer(
+									   (json_int_t) (((uint64_t) sample->received_bytes +
+													  (uint64_t) sample->transmitted_bytes) &
+													 INT64_MAX)));
 	return metrics;
 }
 
@@ -143,7 +160,7 @@ a67_report_beat(A67Control *control, const char *status, int64_t now_ms)
 		doc = json_pack("{s:s,s:I,s:I,s:s,s:o,s:o}", "boot_id", control->boot_id, "seq",
 						(json_int_t) control->seq + 1, "state_version",
 						(json_int_t) control->supervisor->version, "status", status, "metrics",
-						metrics_json(control, now_ms), "replicas", replicas);
+						metrics_json(control), "replicas", replicas);
 	text = doc != NULL ? json_dumps(doc, BEAT_FORMAT) : NULL;
 	if (text != NULL && strlen(text) > BEAT_MAX_BYTES)
 	{

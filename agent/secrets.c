@@ -43,7 +43,7 @@ is_memory(const char *path, size_t bytes)
 			(uint64_t) fs.f_bavail * (uint64_t) fs.f_bsize >= (uint64_t) bytes + SLACK_BYTES);
 }
 
-/* A descriptor of a directory that is ours and closed to others, or -errno. */
+/* A descriptor of a directory that is ours, for nobody else to write to and for no others to list; or -errno. */
 static int
 open_private(int at, const char *path)
 {
@@ -52,7 +52,7 @@ open_private(int at, const char *path)
 
 	if (fd < 0)
 		return -errno;
-	if (fstat(fd, &st) == 0 && st.st_uid == geteuid() && (st.st_mode & 077) == 0)
+	if (fstat(fd, &st) == 0 && st.st_uid == geteuid() && (st.st_mode & 026) == 0)
 		return fd;
 	(void) close(fd);
 	return -EPERM;
@@ -66,6 +66,15 @@ make_private(int at, const char *path)
 	return open_private(at, path);
 }
 
+/* Lets an application with a user of its own pass the directory (group 0), or look into it. */
+static int
+admit(int fd, gid_t group)
+{
+	if (group != 0 && fchown(fd, (uid_t) -1, group) != 0)
+		return -errno;
+	return fchmod(fd, group != 0 ? 0750 : 0711) == 0 ? 0 : -errno;
+}
+
 /* Makes <base>/a67-<node>/<replica>. */
 static int
 make_in_memory(const char *in, const A67SecretsPlace *place, char path[A67_SECRETS_PATH_SIZE])
@@ -74,6 +83,7 @@ make_in_memory(const char *in, const A67SecretsPlace *place, char path[A67_SECRE
 	int n = snprintf(parent, sizeof(parent), "%s/" NODE_PREFIX "%s", in, place->node_id);
 	int parent_fd;
 	int fd;
+	int err;
 
 	if (n < 0 || (size_t) n + 1 + strlen(place->replica) >= sizeof(parent))
 		return -ENAMETOOLONG;
@@ -81,10 +91,16 @@ make_in_memory(const char *in, const A67SecretsPlace *place, char path[A67_SECRE
 	if (parent_fd < 0)
 		return parent_fd;
 	fd = make_private(parent_fd, place->replica);
+	err = fd < 0 ? fd : 0;
+	if (err == 0 && place->group != 0)
+		err = admit(parent_fd, 0);
+	if (err == 0 && place->group != 0)
+		err = admit(fd, place->group);
 	(void) close(parent_fd);
-	if (fd < 0)
-		return fd;
-	(void) close(fd);
+	if (fd >= 0)
+		(void) close(fd);
+	if (err != 0)
+		return err;
 	(void) snprintf(path, A67_SECRETS_PATH_SIZE, "%.*s/%s", n, parent, place->replica);
 	return 0;
 }
@@ -94,15 +110,18 @@ make_in_state(const A67SecretsPlace *place, char path[A67_SECRETS_PATH_SIZE], A6
 {
 	char name[A67_STATE_NAME_SIZE];
 	int fd;
+	int err;
 
 	(void) snprintf(name, sizeof(name), "apps/%s", place->replica);
 	if (mkdirat(place->dir->fd, name, 0700) != 0 && errno != EEXIST)
 		return a67_why(why, -errno, "could not make \"%s\": %s", name, strerror(errno));
 	(void) snprintf(name, sizeof(name), "apps/%s/secrets", place->replica);
 	fd = make_private(place->dir->fd, name);
-	if (fd < 0)
-		return a67_why(why, fd, "could not make \"%s\": %s", name, strerror(-fd));
-	(void) close(fd);
+	err = fd < 0 ? fd : place->group != 0 ? admit(fd, place->group) : 0;
+	if (fd >= 0)
+		(void) close(fd);
+	if (err != 0)
+		return a67_why(why, err, "could not make \"%s\": %s", name, strerror(-err));
 	(void) snprintf(path, A67_SECRETS_PATH_SIZE, "%s/%s", place->dir->path, name);
 	return 0;
 }
@@ -125,6 +144,7 @@ write_value(int dir_fd, const char *name, json_t *value)
 	char temp[NAME_MAX + 1];
 	const char *at = json_string_value(value);
 	size_t left = json_string_length(value);
+	struct stat st;
 	int err = 0;
 	int fd;
 
@@ -134,6 +154,11 @@ write_value(int dir_fd, const char *name, json_t *value)
 	fd = openat(dir_fd, temp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
+	/* The directory's group is the application's, where it has one. */
+	if (fstat(dir_fd, &st) != 0 ||
+		((st.st_mode & 040) != 0 &&
+		 (fchown(fd, (uid_t) -1, st.st_gid) != 0 || fchmod(fd, 0640) != 0)))
+		err = -errno;
 	while (left > 0 && err == 0)
 	{
 		ssize_t n = write(fd, at, left);
@@ -199,24 +224,12 @@ a67_secrets_remove(const char *path)
 {
 	char parent[A67_SECRETS_PATH_SIZE];
 	int fd = path[0] != '\0' ? open_private(AT_FDCWD, path) : -ENOENT;
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-	struct dirent *item;
 	char *slash;
 
-	if (dir == NULL)
-	{
-		if (fd >= 0)
-			(void) close(fd);
+	if (fd < 0)
 		return;
-	}
-	while ((item = readdir(dir)) != NULL)
-	{
-		if (strcmp(item->d_name, ".") != 0 && strcmp(item->d_name, "..") != 0)
-			(void) unlinkat(fd, item->d_name, 0);
-	}
-	(void) closedir(dir);
-	if (rmdir(path) != 0 && errno != ENOENT)
-		a67_log(A67_LOG_WARNING, "could not remove \"%s\": %s", path, strerror(errno));
+	(void) close(fd);
+	a67_directory_remove(path);
 	(void) snprintf(parent, sizeof(parent), "%s", path);
 	slash = strrchr(parent, '/');
 	if (slash == NULL)

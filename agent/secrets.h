@@ -1,6 +1,6 @@
 /*
- * secrets.h - the secrets of a running application as files: 0600, one per variable, in memory where
- * the machine has a file system for that.
+ * secrets.h - the secrets of a running application as files: one per variable, in memory where the
+ * machine has a file system for that; 0600, or 0640 and ours where the application has its own user.
  *
  * A replica's directory is <base>/a67-<node id>/<replica id>: base is /dev/shm or $XDG_RUNTIME_DIR, the
  * first that is a tmpfs with room; else apps/<replica id>/secrets in the state directory.  It belongs
@@ -11,6 +11,7 @@
 #define A67_AGENT_SECRETS_H
 
 #include <jansson.h>
+#include <sys/types.h>
 
 #include "statedir.h"
 
@@ -21,6 +22,7 @@ typedef struct A67SecretsPlace
 	const A67StateDir *dir;
 	const char *node_id;
 	const char *replica;
+	gid_t group; /* may read them, too; 0: nobody but our user */
 } A67SecretsPlace;
 
 /*

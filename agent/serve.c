@@ -10,19 +10,17 @@
 
 #include <jansson.h>
 
-#include "applog.h"
 #include "clock.h"
 
-#define CLIENTS_MAX		   64
-#define HEADER_MS		   5000
-#define IDLE_MS			   60000
-#define BODY_MS			   15000
-#define ANSWER_MS		   15000
-#define LOGS_DEFAULT_BYTES 16384
-#define LOGS_MAX_BYTES	   65536
-#define EXPOSITION_MAX	   (1 << 20)
-#define EVENTS_A_STEP	   64
-#define REPLICAS_PATH	   "/v1/replicas"
+#define CLIENTS_MAX	   64
+#define HEADER_MS	   5000
+#define IDLE_MS		   60000
+#define BODY_MS		   15000
+#define ANSWER_MS	   15000
+#define EXPOSITION_MAX (1 << 20)
+#define EVENTS_A_STEP  64
+#define REPLICAS_PATH  "/v1/replicas"
+#define CHUNKS_PATH	   "/v1/chunks"
 
 typedef struct Call
 {
@@ -31,14 +29,13 @@ typedef struct Call
 	const A67HttpHead *req;
 	const char *body;
 	size_t body_len;
-	char id[A67_UUID_TEXT_SIZE]; /* of the replica, when the path names one */
+	char id[A67_CHUNK_NAME_SIZE]; /* of the replica, or the digest of the chunk, in the path */
+	uint8_t digest[A67_CHUNK_DIGEST_BYTES];
 } Call;
 
 typedef void (*Handler)(const Call *call);
 
 static const A67HttpField json_headers[] = {{"Content-Type", "application/json"}, {NULL, NULL}};
-static const A67HttpField text_headers[] = {{"Content-Type", "text/plain; charset=utf-8"},
-											{NULL, NULL}};
 static const A67HttpField prometheus_headers[] = {
 	{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}, {NULL, NULL}};
 
@@ -97,7 +94,7 @@ get_metrics(const Call *call)
 	A67Buf text;
 
 	a67_buf_init(&text, EXPOSITION_MAX);
-	if (!a67_exposition(call->serve, a67_clock_now_ms(), &text) ||
+	if (!a67_exposition(call->serve, &text) ||
 		a67_http_respond(call->conn, 200, prometheus_headers, text.data, text.len) != 0)
 		(void) a67_http_respond_error(call->conn, 503, NULL, "metrics are too large");
 	a67_buf_free(&text);
@@ -123,7 +120,11 @@ put_replica(const Call *call)
 		answer_refusal(call, -EINVAL, &why);
 		return;
 	}
-	err = a67_supervisor_put(call->serve->supervisor, call->id, desired, &replica, &why);
+	err = a67_host_refuse(call->serve->supervisor->host, desired, &why);
+	if (err != 0)
+		a67_desired_free(desired);
+	else
+		err = a67_supervisor_put(call->serve->supervisor, call->id, desired, &replica, &why);
 	if (err != 0)
 		answer_refusal(call, err, &why);
 	else
@@ -174,29 +175,31 @@ delete_replica(const Call *call)
 static void
 get_logs(const Call *call)
 {
-	int64_t bytes = LOGS_DEFAULT_BYTES;
-	int err = number_param(call, "tail", &bytes);
-	A67Buf text;
+	a67_follow(call->serve->logs, call->conn, call->req, call->id);
+}
 
-	if (err == -EINVAL)
-	{
-		(void) a67_http_respond_error(call->conn, 400, NULL,
-									  "parameter \"tail\" must be an integer from 0");
-		return;
-	}
-	if (a67_supervisor_find(call->serve->supervisor, call->id) == NULL)
-	{
-		(void) a67_http_respond_error(call->conn, 404, NULL, "no such replica on this node");
-		return;
-	}
-	if (bytes > LOGS_MAX_BYTES)
-		bytes = LOGS_MAX_BYTES;
-	a67_buf_init(&text, LOGS_MAX_BYTES);
-	/* A replica that has not written yet has no file: an empty answer. */
-	(void) a67_applog_tail(call->serve->dir, call->id, (size_t) bytes, &text);
-	if (a67_http_respond(call->conn, 200, text_headers, text.data, text.len) != 0)
-		(void) a67_http_respond_error(call->conn, 503, NULL, "out of memory");
-	a67_buf_free(&text);
+static void
+list_chunks(const Call *call)
+{
+	a67_chunks_list(call->serve->chunks, call->conn);
+}
+
+static void
+get_chunk(const Call *call)
+{
+	a67_chunks_get(call->serve->chunks, call->conn, call->digest);
+}
+
+static void
+delete_chunk(const Call *call)
+{
+	a67_chunks_delete(call->serve->chunks, call->conn, call->digest);
+}
+
+static A67HttpDecision
+put_chunk(const Call *call)
+{
+	return a67_chunks_put(call->serve->chunks, call->conn, call->digest);
 }
 
 /* ---- routes ---- */
@@ -209,20 +212,57 @@ typedef struct ServeRoute
 	bool command; /* needs a command token */
 	uint64_t max_body;
 	Handler handle;
+	bool digest; /* stands in the path in place of an id */
+	bool fresh;	 /* repeated to a later agent it would do harm */
+	/* In place of handle: the body has that digest, so the token is judged and spent at the head. */
+	A67HttpDecision (*begin)(const Call *call);
 } ServeRoute;
 
 static const ServeRoute routes[] = {
-	{"/health", NULL, A67_HTTP_GET, false, 0, get_health},
-	{"/metrics", NULL, A67_HTTP_GET, false, 0, get_metrics},
-	{REPLICAS_PATH, NULL, A67_HTTP_GET, true, 0, get_replicas},
-	{REPLICAS_PATH "/", "", A67_HTTP_PUT, true, A67_DESIRED_MAX_BYTES, put_replica},
-	{REPLICAS_PATH "/", "", A67_HTTP_DELETE, true, 0, delete_replica},
-	{REPLICAS_PATH "/", "/logs", A67_HTTP_GET, true, 0, get_logs},
+	{.path = "/health", .method = A67_HTTP_GET, .handle = get_health},
+	{.path = "/metrics", .method = A67_HTTP_GET, .handle = get_metrics},
+	{.path = REPLICAS_PATH, .method = A67_HTTP_GET, .command = true, .handle = get_replicas},
+	{.path = REPLICAS_PATH "/",
+	 .tail = "",
+	 .method = A67_HTTP_PUT,
+	 .command = true,
+	 .max_body = A67_DESIRED_MAX_BYTES,
+	 .handle = put_replica},
+	{.path = REPLICAS_PATH "/",
+	 .tail = "",
+	 .method = A67_HTTP_DELETE,
+	 .command = true,
+	 .handle = delete_replica},
+	{.path = REPLICAS_PATH "/",
+	 .tail = "/logs",
+	 .method = A67_HTTP_GET,
+	 .command = true,
+	 .handle = get_logs},
+	{.path = CHUNKS_PATH, .method = A67_HTTP_GET, .command = true, .handle = list_chunks},
+	{.path = CHUNKS_PATH "/",
+	 .tail = "",
+	 .method = A67_HTTP_PUT,
+	 .command = true,
+	 .digest = true,
+	 .begin = put_chunk},
+	{.path = CHUNKS_PATH "/",
+	 .tail = "",
+	 .method = A67_HTTP_GET,
+	 .command = true,
+	 .digest = true,
+	 .handle = get_chunk},
+	{.path = CHUNKS_PATH "/",
+	 .tail = "",
+	 .method = A67_HTTP_DELETE,
+	 .command = true,
+	 .digest = true,
+	 .fresh = true,
+	 .handle = delete_chunk},
 };
 
-/* Whether the path is the route's; the replica's id goes to id. */
+/* Whether the path is the route's; what it names goes to call. */
 static bool
-path_matches(const ServeRoute *route, A67HttpStr path, char id[A67_UUID_TEXT_SIZE])
+path_matches(const ServeRoute *route, A67HttpStr path, Call *call)
 {
 	uint8_t bytes[A67_UUID_BYTES];
 	size_t lead = strlen(route->path);
@@ -230,24 +270,31 @@ path_matches(const ServeRoute *route, A67HttpStr path, char id[A67_UUID_TEXT_SIZ
 
 	if (route->tail == NULL)
 		return a67_http_str_is(path, route->path);
+	if (route->digest)
+	{
+		if (path.len != lead + A67_CHUNK_NAME_SIZE - 1 || memcmp(path.at, route->path, lead) != 0 ||
+			!a67_chunk_parse(path.at + lead, path.len - lead, call->digest))
+			return false;
+		return a67_hex_encode(call->digest, sizeof(call->digest), call->id, sizeof(call->id));
+	}
 	if (path.len != lead + uuid + strlen(route->tail) || memcmp(path.at, route->path, lead) != 0 ||
 		memcmp(path.at + lead + uuid, route->tail, strlen(route->tail)) != 0 ||
 		!a67_uuid_from_text(path.at + lead, uuid, bytes))
 		return false;
-	a67_uuid_to_text(bytes, id);
+	a67_uuid_to_text(bytes, call->id);
 	return true;
 }
 
 /* The route, or NULL with *status 404 or 405. */
 static const ServeRoute *
-find_route(const A67HttpHead *req, char id[A67_UUID_TEXT_SIZE], int *status)
+find_route(const A67HttpHead *req, Call *call, int *status)
 {
 	*status = 404;
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
 	{
 		bool head = req->method == A67_HTTP_HEAD && routes[i].method == A67_HTTP_GET;
 
-		if (!path_matches(&routes[i], req->path, id))
+		if (!path_matches(&routes[i], req->path, call))
 			continue;
 		if (req->method == routes[i].method || head)
 			return &routes[i];
@@ -256,10 +303,12 @@ find_route(const A67HttpHead *req, char id[A67_UUID_TEXT_SIZE], int *status)
 	return NULL;
 }
 
-/* Judges the command token; body NULL with head_only while it is not here yet. */
+/* Judges the command token: all but the body with head_only, all with the body or its digest in call. */
 static int
-check_command(A67Serve *serve, const A67HttpHead *req, const Call *call, A67Why *why)
+check_command(const Call *call, const ServeRoute *route, bool head_only, A67Why *why)
 {
+	A67Serve *serve = call->serve;
+	const A67HttpHead *req = call->req;
 	const A67HttpStr *header = a67_http_header(req, "authorization");
 	static const char scheme[] = "bearer ";
 	bool by_next = false;
@@ -273,9 +322,11 @@ check_command(A67Serve *serve, const A67HttpHead *req, const Call *call, A67Why 
 		.method_len = req->method_name.len,
 		.target = req->target.at,
 		.target_len = req->target.len,
-		.body = call != NULL ? call->body : NULL,
-		.body_len = call != NULL ? call->body_len : 0,
-		.head_only = call == NULL,
+		.body = call->body,
+		.body_len = call->body_len,
+		.body_sha256 = route->begin != NULL ? call->id : NULL,
+		.head_only = head_only,
+		.not_before_s = route->fresh ? serve->began_s : 0,
 		.now_s = a67_clock_wall_ms() / 1000,
 	};
 
@@ -286,7 +337,7 @@ check_command(A67Serve *serve, const A67HttpHead *req, const Call *call, A67Why 
 		return a67_why(why, -EACCES, "a command token is needed");
 	err = a67_command_verify(&check, header->at + sizeof(scheme) - 1,
 							 header->len - (sizeof(scheme) - 1), serve->replay, why);
-	if (err == 0 && by_next && call != NULL)
+	if (err == 0 && by_next && !head_only)
 	{
 		A67Why unsaved;
 
@@ -303,22 +354,33 @@ static A67HttpDecision
 on_head(A67HttpConn *conn, const A67HttpHead *req)
 {
 	A67Serve *serve = a67_http_server_arg(a67_http_conn_server(conn));
-	char id[A67_UUID_TEXT_SIZE];
+	Call call = {.serve = serve, .conn = conn, .req = req};
 	static A67Why why; /* outlives the call; the engine copies it */
 	A67HttpDecision decision = {.verdict = A67_HTTP_REJECT};
-	const ServeRoute *route = find_route(req, id, &decision.status);
+	const ServeRoute *route = find_route(req, &call, &decision.status);
+	int err = 0;
 
 	if (route == NULL)
 	{
 		decision.message = decision.status == 404 ? "no such path" : "no such method on this path";
 		return decision;
 	}
-	if (route->command && check_command(serve, req, NULL, &why) != 0)
+	/* Without a body to be spared, on_request checks everything at once. */
+	if (route->command && (route->max_body > 0 || route->begin != NULL))
+		err = check_command(&call, route, route->begin == NULL, &why);
+	if (err != 0)
 	{
 		serve->commands_refused++;
-		decision.status = 401;
+		decision.status = err == -EBUSY ? 503 : 401;
 		decision.message = why.text;
 		return decision;
+	}
+	if (route->begin != NULL)
+	{
+		serve->commands_ok++;
+		/* A decision holds nothing of the call. */
+		/* cppcheck-suppress returnDanglingLifetime */
+		return route->begin(&call);
 	}
 	decision.verdict = A67_HTTP_BUFFER;
 	decision.max_body = route->max_body;
@@ -332,9 +394,16 @@ on_request(A67HttpConn *conn, const A67HttpHead *req, const char *body, size_t l
 	Call call = {.serve = serve, .conn = conn, .req = req, .body = body, .body_len = len};
 	int status;
 	A67Why why;
-	const ServeRoute *route = find_route(req, call.id, &status);
+	A67Task *task = a67_http_conn_user(conn);
+	const ServeRoute *route;
 	int err;
 
+	if (task != NULL && task->on_whole != NULL)
+	{
+		task->on_whole(task, conn);
+		return;
+	}
+	route = find_route(req, &call, &status);
 	if (route == NULL)
 	{
 		(void) a67_http_respond_error(conn, status, NULL, NULL);
@@ -342,7 +411,7 @@ on_request(A67HttpConn *conn, const A67HttpHead *req, const char *body, size_t l
 	}
 	if (route->command)
 	{
-		err = check_command(serve, req, &call, &why);
+		err = check_command(&call, route, false, &why);
 		if (err != 0)
 		{
 			serve->commands_refused++;
@@ -350,8 +419,37 @@ on_request(A67HttpConn *conn, const A67HttpHead *req, const char *body, size_t l
 			return;
 		}
 		serve->commands_ok++;
+		a67_supervisor_heard(serve->supervisor);
 	}
 	route->handle(&call);
+}
+
+/* ---- requests that go on: see task.h ---- */
+
+static int
+on_body(A67HttpConn *conn, const char *data, size_t len)
+{
+	A67Task *task = a67_http_conn_user(conn);
+
+	return task != NULL && task->on_body != NULL ? task->on_body(task, conn, data, len) : -EPROTO;
+}
+
+static void
+on_drain(A67HttpConn *conn)
+{
+	A67Task *task = a67_http_conn_user(conn);
+
+	if (task != NULL && task->on_drain != NULL)
+		task->on_drain(task, conn);
+}
+
+static void
+on_close(A67HttpConn *conn)
+{
+	A67Task *task = a67_http_conn_user(conn);
+
+	if (task != NULL && task->on_close != NULL)
+		task->on_close(task, conn);
 }
 
 static int64_t
@@ -363,13 +461,15 @@ wall_seconds(void *arg)
 /* ---- the loop's part ---- */
 
 int
-a67_serve_open(A67Serve *serve, const char *address, uint16_t port, A67Why *why)
+a67_serve_open(A67Serve *serve, struct ssl_ctx_st *tls, const char *address, uint16_t port,
+			   A67Why *why)
 {
 	A67HttpConfig config;
 	int err;
 
 	memset(serve, 0, sizeof(*serve));
 	serve->poll_at = -1;
+	serve->began_s = a67_clock_wall_ms() / 1000;
 	serve->replay = calloc(1, sizeof(*serve->replay));
 	if (serve->replay == NULL)
 		return a67_why(why, -ENOMEM, "out of memory");
@@ -377,9 +477,14 @@ a67_serve_open(A67Serve *serve, const char *address, uint16_t port, A67Why *why)
 	a67_http_config_defaults(&config);
 	config.callbacks.on_head = on_head;
 	config.callbacks.on_request = on_request;
+	config.callbacks.on_body = on_body;
+	config.callbacks.on_drain = on_drain;
+	config.callbacks.on_close = on_close;
 	config.callbacks.wall_seconds = wall_seconds;
 	config.arg = serve;
+	config.tls = tls;
 	config.max_clients = CLIENTS_MAX;
+	config.makes_room = true;
 	config.max_body = A67_DESIRED_MAX_BYTES;
 	config.max_response = 2 * EXPOSITION_MAX;
 	config.header_ms = HEADER_MS;

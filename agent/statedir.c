@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define LOCK_POLL_MS 20
@@ -188,6 +189,35 @@ a67_statedir_write(const A67StateDir *dir, const char *name, const void *bytes, 
 }
 
 int
+a67_statedir_overwrite(const A67StateDir *dir, const char *name, const void *bytes, size_t len,
+					   A67Why *why)
+{
+	int fd = openat(dir->fd, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	int err;
+
+	if (fd < 0)
+		return a67_why(why, -errno, "could not open \"%s\": %s", name, strerror(errno));
+	err = write_all(fd, bytes, len);
+	if (err == 0 && (ftruncate(fd, (off_t) len) != 0 || fsync(fd) != 0))
+		err = -errno;
+	if (close(fd) != 0 && err == 0)
+		err = -errno;
+	if (err != 0)
+		return a67_why(why, err, "could not write \"%s\": %s", name, strerror(-err));
+	return 0;
+}
+
+bool
+a67_statedir_has_room(const A67StateDir *dir, int64_t bytes)
+{
+	struct statvfs fs;
+
+	if (fstatvfs(dir->fd, &fs) != 0)
+		return true;
+	return (int64_t) fs.f_bavail * (int64_t) fs.f_frsize >= bytes;
+}
+
+int
 a67_statedir_read(const A67StateDir *dir, const char *name, A67Buf *out, A67Why *why)
 {
 	int fd = openat(dir->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -292,6 +322,24 @@ remove_entry(FTS *walk, FTSENT *entry)
 			(void) unlink(entry->fts_accpath);
 			break;
 	}
+}
+
+void
+a67_directory_remove(const char *path)
+{
+	char *const roots[] = {(char *) path, NULL};
+	FTS *walk = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR | FTS_XDEV, NULL);
+	FTSENT *entry;
+
+	while (walk != NULL && (entry = fts_read(walk)) != NULL)
+	{
+		if (entry->fts_info == FTS_DP)
+			(void) rmdir(entry->fts_accpath);
+		else if (entry->fts_info != FTS_D)
+			(void) unlink(entry->fts_accpath);
+	}
+	if (walk != NULL)
+		(void) fts_close(walk);
 }
 
 bool

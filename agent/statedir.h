@@ -13,6 +13,8 @@
 #define A67_AGENT_STATEDIR_H
 
 #include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 #include "core/buf.h"
 #include "log.h"
@@ -40,6 +42,16 @@ void a67_statedir_close(A67StateDir *dir);
 int a67_statedir_write(const A67StateDir *dir, const char *name, const void *bytes, size_t len,
 					   A67Why *why);
 
+/*
+ * Writes over a file that is there, without a copy: a cut in the middle leaves neither the old nor the
+ * new.  It needs no room when the new text is no longer than the old one.  0 or -errno.
+ */
+int a67_statedir_overwrite(const A67StateDir *dir, const char *name, const void *bytes, size_t len,
+						   A67Why *why);
+
+/* Whether so many bytes are free for us on its disk; true when nobody can say. */
+bool a67_statedir_has_room(const A67StateDir *dir, int64_t bytes);
+
 /* Appends the file's content to out, whose max is the cap.  0, -ENOENT, -EFBIG or another -errno. */
 int a67_statedir_read(const A67StateDir *dir, const char *name, A67Buf *out, A67Why *why);
 
@@ -48,6 +60,9 @@ void a67_statedir_quarantine(const A67StateDir *dir, const char *name, const cha
 
 /* Removes a file; a missing one is fine. */
 void a67_statedir_remove(const A67StateDir *dir, const char *name);
+
+/* Removes a small directory and all below it, at once; a missing one is fine. */
+void a67_directory_remove(const char *path);
 
 /* Moves a file or tree into trash/, from where a67_trash_step removes it.  A missing one is fine. */
 int a67_trash_put(const A67StateDir *dir, const char *name);

@@ -1,7 +1,7 @@
 /*
  * supervisor.c - the table of replicas, the controller's orders, reports, upkeep.  See supervisor.h.
  */
-#include "supervisor.h"
+#include "runner.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -12,13 +12,13 @@
 
 #include <sodium.h>
 
-#include "applog.h"
 #include "clock.h"
 
 #define UPKEEP_MS	  2000
 #define TRASH_GAP_MS  20
 #define TRASH_ENTRIES 200
 #define REAP_MAX	  1024
+#define ROOM_BYTES	  INT64_C(4194304) /* what must be free for another replica */
 
 void
 a67_supervisor_init(A67Supervisor *supervisor, const A67StateDir *dir, const A67Identity *identity,
@@ -30,6 +30,7 @@ a67_supervisor_init(A67Supervisor *supervisor, const A67StateDir *dir, const A67
 	supervisor->tls = tls;
 	supervisor->version = 1;
 	supervisor->trash_left = true;
+	supervisor->heard_ms = supervisor->recorded_ms = INT64_MIN;
 	randombytes_buf(&supervisor->seed, sizeof(supervisor->seed));
 }
 
@@ -205,14 +206,20 @@ note_generation(A67Supervisor *supervisor, A67Replica *replica, A67Desired *desi
 	return 0;
 }
 
-/* Only secrets are new, and the application wants them without a restart. */
+/*
+ * Only secrets are new, and the application wants them without a restart; so does every run that has
+ * begun, which goes on with what it has.
+ */
 static bool
 is_renewal(const A67Replica *replica, const A67Desired *desired)
 {
+	if (replica->desired == NULL || !a67_desired_same_but_secrets(replica->desired, desired))
+		return false;
+	if (a67_replica_is_run(replica))
+		return replica->begun && !is_unwanted(replica);
 	return (replica->state == A67_REPLICA_STARTING || replica->state == A67_REPLICA_RUNNING) &&
 		   replica->process.pid != 0 && replica->secrets_dir[0] != '\0' &&
-		   desired->env_version != NULL && desired->change_signal != A67_CHANGE_RESTART &&
-		   a67_desired_same_but_secrets(replica->desired, desired);
+		   desired->env_version != NULL && desired->change_signal != A67_CHANGE_RESTART;
 }
 
 /* The unpacked package stays, and so does the number it is known by. */
@@ -225,7 +232,7 @@ renew_secrets(A67Supervisor *supervisor, A67Replica *replica, A67Desired *desire
 
 	replica->desired = desired;
 	replica->generation = desired->generation;
-	replica->renewal = true;
+	replica->renewal = !a67_replica_is_run(replica);
 	if (a67_replica_save(supervisor->dir, replica) != 0)
 	{
 		a67_desired_free(desired);
@@ -237,6 +244,32 @@ renew_secrets(A67Supervisor *supervisor, A67Replica *replica, A67Desired *desire
 	a67_desired_free(before);
 	supervisor->version++;
 	a67_runner_renew(supervisor, replica);
+	return 0;
+}
+
+/* What is wanted already; that it is asked for again says that the controller has not moved it. */
+static int
+wanted_again(A67Supervisor *supervisor, A67Replica *replica, A67Desired *desired, A67Why *why)
+{
+	int err = 0;
+
+	if (desired->generation > replica->generation)
+		err = note_generation(supervisor, replica, desired, why);
+	else
+		a67_desired_free(desired);
+	if (err == 0)
+		(void) a67_runner_event(supervisor, replica, A67_EVENT_REUNITED);
+	return err;
+}
+
+/* 0, or why this node cannot take another replica. */
+static int
+check_room(const A67Supervisor *supervisor, A67Why *why)
+{
+	if (a67_supervisor_wanted(supervisor) >= A67_REPLICAS_MAX)
+		return a67_why(why, -ENOSPC, "this node runs %d replicas already", A67_REPLICAS_MAX);
+	if (!a67_statedir_has_room(supervisor->dir, ROOM_BYTES))
+		return a67_why(why, -ENOSPC, "the disk of this node is full");
 	return 0;
 }
 
@@ -252,9 +285,8 @@ a67_supervisor_put(A67Supervisor *supervisor, const char *id, A67Desired *desire
 		err = a67_why(why, -EBUSY, "the agent is ending");
 	else if (!fresh)
 		err = check_generation(replica, desired, why);
-	if (err == 0 && (fresh || replica->desired == NULL) &&
-		a67_supervisor_wanted(supervisor) >= A67_REPLICAS_MAX)
-		err = a67_why(why, -ENOSPC, "this node runs %d replicas already", A67_REPLICAS_MAX);
+	if (err == 0 && (fresh || replica->desired == NULL))
+		err = check_room(supervisor, why);
 	if (err == 0 && fresh)
 	{
 		replica = add(supervisor, id, why);
@@ -267,12 +299,7 @@ a67_supervisor_put(A67Supervisor *supervisor, const char *id, A67Desired *desire
 	}
 	*out = replica;
 	if (!is_unwanted(replica) && a67_desired_same(replica->desired, desired))
-	{
-		if (desired->generation > replica->generation)
-			return note_generation(supervisor, replica, desired, why);
-		a67_desired_free(desired);
-		return 0;
-	}
+		return wanted_again(supervisor, replica, desired, why);
 	if (!fresh && is_renewal(replica, desired))
 		return renew_secrets(supervisor, replica, desired, why);
 	err = replace_content(supervisor, replica, desired, why);
@@ -393,10 +420,11 @@ upkeep(A67Supervisor *supervisor, int64_t now_ms)
 	{
 		A67Replica *replica = supervisor->replicas[i];
 
-		if (replica->process.pid != 0)
-			a67_applog_check(supervisor->dir, replica->id);
 		a67_runner_renew(supervisor, replica);
-		if (replica->unsaved && a67_replica_save(supervisor->dir, replica) == 0)
+		if (replica->blocked != A67_REPLICA_EVENT_COUNT)
+			(void) a67_runner_event(supervisor, replica,
+									supervisor->halting ? A67_EVENT_HALT : replica->blocked);
+		else if (replica->unsaved && a67_replica_save(supervisor->dir, replica) == 0)
 			supervisor->version++;
 		busy = busy || replica->process.pid != 0 || replica->unsaved;
 	}
@@ -404,16 +432,28 @@ upkeep(A67Supervisor *supervisor, int64_t now_ms)
 }
 
 void
+a67_supervisor_upkeep_soon(A67Supervisor *supervisor)
+{
+	supervisor->trash_left = true;
+	supervisor->upkeep_ms =
+		a67_deadline_min(supervisor->upkeep_ms, a67_deadline_in(a67_clock_now_ms(), UPKEEP_MS));
+}
+
+void
 a67_supervisor_prepare(A67Supervisor *supervisor, A67PollSet *set, int64_t now_ms)
 {
 	for (size_t i = 0; i < supervisor->count; i++)
 		a67_runner_prepare(supervisor->replicas[i], set, now_ms);
+	a67_partition_prepare(supervisor, set, now_ms);
 	a67_poll_until(set, supervisor->upkeep_ms);
 }
 
 void
 a67_supervisor_step(A67Supervisor *supervisor, const A67PollSet *set, int64_t now_ms)
 {
+	/* First, so that nothing starts that would have to stop. */
+	if (!supervisor->halting)
+		a67_partition_step(supervisor, now_ms);
 	for (size_t i = 0; i < supervisor->count; i++)
 		a67_runner_step(supervisor, supervisor->replicas[i], set, now_ms);
 	/* Replicas also end between the steps: by a command, or when their process is reaped. */
@@ -442,6 +482,18 @@ find_child(A67Supervisor *supervisor, pid_t pid)
 	return NULL;
 }
 
+/* The health check by command whose process has ended, or NULL. */
+static A67Probe *
+find_check(A67Supervisor *supervisor, pid_t pid)
+{
+	for (size_t i = 0; i < supervisor->count; i++)
+	{
+		if (a67_probe_pid(supervisor->replicas[i]->probe) == pid)
+			return supervisor->replicas[i]->probe;
+	}
+	return NULL;
+}
+
 static void
 describe_exit(const siginfo_t *info, char *out, size_t size)
 {
@@ -460,15 +512,22 @@ a67_supervisor_reap(A67Supervisor *supervisor)
 	for (int i = 0; i < REAP_MAX; i++)
 	{
 		A67Replica *replica;
+		A67Probe *check;
 
 		memset(&info, 0, sizeof(info));
 		if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0)
 			return;
 		replica = find_child(supervisor, info.si_pid);
+		check = replica == NULL ? find_check(supervisor, info.si_pid) : NULL;
 		describe_exit(&info, how, sizeof(how));
-		/* Until it is reaped its pid names its group surely: end what it left there. */
-		if (replica != NULL)
+		/*
+		 * Until it is reaped its pid names its group surely: end what it left there, unless that was
+		 * asked to end and has its time.
+		 */
+		if (replica != NULL && replica->kill_ms == A67_NEVER)
 			a67_process_signal(&replica->process, SIGKILL);
+		else if (check != NULL)
+			a67_probe_ended(check, &info);
 		(void) waitid(P_PID, (id_t) info.si_pid, &info, WEXITED | WNOHANG);
 		if (replica != NULL)
 			a67_runner_exited(supervisor, replica, how);

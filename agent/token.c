@@ -139,7 +139,7 @@ a67_jwt_times(const char *token, int64_t *iat_s, int64_t *exp_s)
 void
 a67_replay_init(A67Replay *replay)
 {
-	replay->count = 0;
+	memset(replay->seen, 0, sizeof(replay->seen));
 	randombytes_buf(replay->key, sizeof(replay->key));
 }
 
@@ -148,30 +148,32 @@ static bool
 spend(A67Replay *replay, const char *jti, int64_t until_s, int64_t now_s, bool *full)
 {
 	uint64_t hash;
-	size_t kept = 0;
-	bool known = false;
+	size_t place = A67_REPLAY_MAX;
 
-	*full = false;
 	(void) crypto_shorthash((unsigned char *) &hash, (const unsigned char *) jti, strlen(jti),
 							replay->key);
-	for (size_t i = 0; i < replay->count; i++)
+	for (size_t i = 0; i < A67_REPLAY_PROBES; i++)
 	{
-		if (replay->seen[i].until_s < now_s)
-			continue;
-		known = known || replay->seen[i].hash == hash;
-		replay->seen[kept++] = replay->seen[i];
+		size_t at = (hash + i) % A67_REPLAY_MAX;
+
+		if (replay->seen[at].until_s < now_s)
+		{
+			if (place == A67_REPLAY_MAX)
+				place = at;
+			if (replay->seen[at].until_s == 0)
+				break;
+		}
+		else if (replay->seen[at].hash == hash)
+		{
+			*full = false;
+			return false;
+		}
 	}
-	replay->count = kept;
-	if (known)
+	*full = place == A67_REPLAY_MAX;
+	if (*full)
 		return false;
-	if (kept == A67_REPLAY_MAX)
-	{
-		*full = true;
-		return false;
-	}
-	replay->seen[kept].hash = hash;
-	replay->seen[kept].until_s = until_s;
-	replay->count++;
+	replay->seen[place].hash = hash;
+	replay->seen[place].until_s = until_s;
 	return true;
 }
 
@@ -204,6 +206,8 @@ body_matches(json_t *claims, const A67CommandCheck *check)
 	unsigned char digest[crypto_hash_sha256_BYTES];
 	char hex[A67_HEX_SIZE(crypto_hash_sha256_BYTES)];
 
+	if (check->body_sha256 != NULL)
+		return text_claim_is(claims, "body_sha256", check->body_sha256, strlen(check->body_sha256));
 	(void) crypto_hash_sha256(digest, check->body_len > 0 ? check->body : (const void *) "",
 							  check->body_len);
 	return a67_hex_encode(digest, sizeof(digest), hex, sizeof(hex)) &&
@@ -226,6 +230,8 @@ judge_claims(json_t *claims, const A67CommandCheck *check, A67Replay *replay, A6
 		return a67_why(why, -EACCES, "command token has expired");
 	if (check->now_s < iat - A67_CLOCK_SKEW_S)
 		return a67_why(why, -EACCES, "command token is from the future: do the clocks differ?");
+	if (iat < check->not_before_s)
+		return a67_why(why, -EACCES, "command token is older than this agent: make another one");
 	if (!text_claim_is(claims, "aud", check->node_id, strlen(check->node_id)))
 		return a67_why(why, -EACCES, "command token is for another node");
 	if (!text_claim_is(claims, "method", check->method, check->method_len) ||

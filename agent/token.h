@@ -19,7 +19,8 @@
 #define A67_KEY_TEXT_SIZE	 44 /* base64url of a key, NUL included */
 #define A67_COMMAND_LIFE_S	 60 /* longest exp - iat */
 #define A67_CLOCK_SKEW_S	 30
-#define A67_REPLAY_MAX		 4096 /* commands remembered at once: 34 a second for ever */
+#define A67_REPLAY_MAX		 16384 /* places for commands: 130 a second for ever fill most of them */
+#define A67_REPLAY_PROBES	 64	   /* that one command may be found in */
 #define A67_BEARER_MAX_BYTES 4096
 
 /* What a join token says about the controller. */
@@ -43,15 +44,14 @@ bool a67_jwt_times(const char *token, int64_t *iat_s, int64_t *exp_s);
 bool a67_handover_read(const char *token, const uint8_t key[A67_KEY_BYTES],
 					   uint8_t next[A67_KEY_BYTES]);
 
-/* jti values that were used, as keyed hashes, until their tokens expire anyway. */
+/* jti values that were used, as keyed hashes in a hash table, until their tokens expire anyway. */
 typedef struct A67Replay
 {
 	uint8_t key[16]; /* random, set by a67_replay_init */
-	size_t count;
 	struct
 	{
 		uint64_t hash;
-		int64_t until_s;
+		int64_t until_s; /* 0: never used */
 	} seen[A67_REPLAY_MAX];
 } A67Replay;
 
@@ -69,8 +69,10 @@ typedef struct A67CommandCheck
 	size_t target_len;
 	const void *body;
 	size_t body_len;
-	bool head_only; /* body not here yet: check all else, remember nothing */
-	int64_t now_s;	/* wall clock */
+	const char *body_sha256; /* in hex, when it is known before the body is; NULL: of body */
+	bool head_only;			 /* body not here yet: check all else, remember nothing */
+	int64_t now_s;			 /* wall clock */
+	int64_t not_before_s;	 /* tokens made before that are refused; 0: any */
 } A67CommandCheck;
 
 /*

@@ -2,9 +2,8 @@
  * unpack.c - safe extraction of a tar.gz.  See unpack.h.
  *
  * Why links cannot lead out: every file is created below a directory that was opened step by step
- * with O_NOFOLLOW, so real directories only.  The target of a symbolic link may begin with at most as
- * many ".." as its own directory is deep, and has none after that; hence it begins inside, and each
- * link that it may pass on its way is bound by the same rule.
+ * with O_NOFOLLOW, so real directories only.  Targets of symbolic links are bound by the rule of
+ * a67_package_link_inside().
  */
 #include "unpack.h"
 
@@ -20,6 +19,7 @@
 #include <sodium.h>
 
 #include "core/encode.h"
+#include "core/package_path.h"
 
 #define READ_BYTES 65536
 #define ENTRY_COST 4096 /* what an entry without content counts against a step */
@@ -31,6 +31,7 @@ struct A67Unpack
 	int root_fd;
 	int file_fd; /* file being written, or -1 */
 	int64_t file_written;
+	uid_t owner; /* 0: us */
 	A67UnpackLimits left;
 	char digest[A67_DIGEST_SIZE];
 	crypto_hash_sha256_state hash;
@@ -87,8 +88,8 @@ a67_unpack_new(int archive_fd, int root_fd, const char digest[A67_DIGEST_SIZE],
 	unpack->archive_fd = archive_fd;
 	unpack->root_fd = root_fd;
 	unpack->file_fd = -1;
-	unpack->left.bytes = limits != NULL ? limits->bytes : A67_UNPACK_MAX_BYTES;
-	unpack->left.files = limits != NULL ? limits->files : A67_UNPACK_MAX_FILES;
+	unpack->left.bytes = limits != NULL ? limits->bytes : A67_PACKAGE_MAX_BYTES;
+	unpack->left.files = limits != NULL ? limits->files : A67_PACKAGE_MAX_FILES;
 	memcpy(unpack->digest, digest, A67_DIGEST_SIZE);
 	(void) crypto_hash_sha256_init(&unpack->hash);
 	unpack->archive = archive_read_new();
@@ -102,6 +103,22 @@ a67_unpack_new(int archive_fd, int root_fd, const char digest[A67_DIGEST_SIZE],
 		return NULL;
 	}
 	return unpack;
+}
+
+void
+a67_unpack_give(A67Unpack *unpack, uid_t owner)
+{
+	unpack->owner = owner;
+}
+
+/* Gives a fresh entry of a directory to the owner; 0 or -errno. */
+static int
+give(const A67Unpack *unpack, int dir, const char *leaf)
+{
+	if (unpack->owner == 0 ||
+		fchownat(dir, leaf, unpack->owner, (gid_t) unpack->owner, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
+	return -errno;
 }
 
 /* libarchive has no multibyte form of a pax name that the locale cannot hold; the UTF-8 form is there. */
@@ -135,42 +152,6 @@ refuse(A67Why *why, const char *path, const char *fault)
 	return a67_why(why, -EINVAL, "package refused: \"%.120s\" %s", path, fault);
 }
 
-/*
- * Brings a name into the form a/b/c: no leading "./", no empty or "." part.  Empty for the root
- * itself.  False for an absolute one, for "..", or when it is too long or too deep.
- */
-static bool
-normalise(const char *name, char out[A67_UNPACK_MAX_PATH])
-{
-	size_t used = 0;
-	int depth = 0;
-
-	out[0] = '\0';
-	if (name == NULL || name[0] == '/')
-		return false;
-	while (*name != '\0')
-	{
-		size_t len = strcspn(name, "/");
-
-		if (len == 2 && name[0] == '.' && name[1] == '.')
-			return false;
-		if (len > 0 && !(len == 1 && name[0] == '.'))
-		{
-			if (len > 255 || used + len + 2 > A67_UNPACK_MAX_PATH || ++depth > A67_UNPACK_MAX_DEPTH)
-				return false;
-			if (used > 0)
-				out[used++] = '/';
-			memcpy(out + used, name, len);
-			used += len;
-			out[used] = '\0';
-		}
-		name += len;
-		while (*name == '/')
-			name++;
-	}
-	return true;
-}
-
 /* Opens (and makes) the directory of path, by real directories only; *leaf is the last part. */
 static int
 open_parent(const A67Unpack *unpack, const char *path, const char **leaf)
@@ -186,7 +167,7 @@ open_parent(const A67Unpack *unpack, const char *path, const char **leaf)
 
 		memcpy(part, path, (size_t) (slash - path));
 		part[slash - path] = '\0';
-		if (mkdirat(fd, part, 0755) != 0 && errno != EEXIST)
+		if (mkdirat(fd, part, 0755) == 0 ? give(unpack, fd, part) != 0 : errno != EEXIST)
 			next = -1;
 		else
 			next = openat(fd, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -200,46 +181,16 @@ open_parent(const A67Unpack *unpack, const char *path, const char **leaf)
 	return fd < 0 ? -errno : fd;
 }
 
-/* The rule of the comment at the top. */
-static bool
-link_stays_inside(const char *path, const char *target)
-{
-	int depth = 0;
-	bool down = false;
-
-	if (target == NULL || target[0] == '\0' || target[0] == '/' ||
-		strlen(target) >= A67_UNPACK_MAX_PATH)
-		return false;
-	for (const char *c = path; *c != '\0'; c++)
-		depth += *c == '/';
-	while (*target != '\0')
-	{
-		size_t len = strcspn(target, "/");
-
-		if (len == 2 && target[0] == '.' && target[1] == '.')
-		{
-			if (down || --depth < 0)
-				return false;
-		}
-		else if (len > 0 && !(len == 1 && target[0] == '.'))
-			down = true;
-		target += len;
-		while (*target == '/')
-			target++;
-	}
-	return true;
-}
-
 static int
 make_hard_link(const A67Unpack *unpack, int dir, const char *leaf, const char *target)
 {
-	char path[A67_UNPACK_MAX_PATH];
+	char path[A67_PACKAGE_MAX_PATH];
 	const char *from_leaf;
 	struct stat st;
 	int from;
 	int err = 0;
 
-	if (!normalise(target, path) || path[0] == '\0')
+	if (!a67_package_path(target, path) || path[0] == '\0')
 		return -EINVAL;
 	from = open_parent(unpack, path, &from_leaf);
 	if (from < 0)
@@ -255,12 +206,12 @@ make_hard_link(const A67Unpack *unpack, int dir, const char *leaf, const char *t
 }
 
 static int
-make_directory(int dir, const char *leaf)
+make_directory(const A67Unpack *unpack, int dir, const char *leaf)
 {
 	struct stat st;
 
 	if (mkdirat(dir, leaf, 0755) == 0)
-		return 0;
+		return give(unpack, dir, leaf);
 	if (errno != EEXIST)
 		return -errno;
 	if (fstatat(dir, leaf, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode))
@@ -277,15 +228,17 @@ create_entry(A67Unpack *unpack, struct archive_entry *entry, int dir, const char
 	if (entry_hardlink(entry) != NULL)
 		return make_hard_link(unpack, dir, leaf, entry_hardlink(entry));
 	if (archive_entry_filetype(entry) == AE_IFDIR)
-		return make_directory(dir, leaf);
+		return make_directory(unpack, dir, leaf);
 	if (archive_entry_filetype(entry) == AE_IFLNK)
-		return symlinkat(entry_symlink(entry), dir, leaf) == 0 ? 0 : -errno;
+		return symlinkat(entry_symlink(entry), dir, leaf) == 0 ? give(unpack, dir, leaf) : -errno;
 	unpack->file_fd = openat(dir, leaf, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 	if (unpack->file_fd < 0)
 		return -errno;
 	unpack->file_written = 0;
 	/* The umask of whoever started the agent shall not decide whether an application runs. */
-	return fchmod(unpack->file_fd, mode) == 0 ? 0 : -errno;
+	if (fchmod(unpack->file_fd, mode) != 0)
+		return -errno;
+	return give(unpack, dir, leaf);
 }
 
 static int
@@ -304,7 +257,7 @@ judge_entry(const A67Unpack *unpack, struct archive_entry *entry, const char *pa
 		case AE_IFDIR:
 			return 0;
 		case AE_IFLNK:
-			if (!link_stays_inside(path, entry_symlink(entry)))
+			if (!a67_package_link_inside(path, entry_symlink(entry)))
 				return refuse(why, path, "is a link that leads out of the package");
 			return 0;
 		default:
@@ -316,14 +269,14 @@ static int
 start_entry(A67Unpack *unpack, struct archive_entry *entry, A67Why *why)
 {
 	const char *name = entry_name(entry);
-	char path[A67_UNPACK_MAX_PATH];
+	char path[A67_PACKAGE_MAX_PATH];
 	const char *leaf;
 	int dir;
 	int err;
 
 	if (--unpack->left.files < 0)
 		return refuse(why, name != NULL ? name : "?", "makes the package have too many files");
-	if (!normalise(name, path))
+	if (!a67_package_path(name, path))
 		return refuse(why, name != NULL ? name : "?", "is not a safe relative name");
 	err = judge_entry(unpack, entry, path, why);
 	if (err != 0)
@@ -419,6 +372,8 @@ finish(A67Unpack *unpack, A67Why *why)
 	(void) a67_hex_encode(digest, sizeof(digest), hex, sizeof(hex));
 	if (strcmp(hex, unpack->digest) != 0)
 		return a67_why(why, -EBADMSG, "package does not match its digest");
+	if (unpack->owner != 0 && fchown(unpack->root_fd, unpack->owner, (gid_t) unpack->owner) != 0)
+		return a67_why(why, -errno, "could not hand over the package: %s", strerror(errno));
 	return 1;
 }
 

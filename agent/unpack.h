@@ -11,14 +11,10 @@
 #define A67_AGENT_UNPACK_H
 
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "desired.h"
 #include "log.h"
-
-#define A67_UNPACK_MAX_BYTES (INT64_C(1) << 30) /* of all files together */
-#define A67_UNPACK_MAX_FILES 50000
-#define A67_UNPACK_MAX_PATH	 1024
-#define A67_UNPACK_MAX_DEPTH 64
 
 typedef struct A67Unpack A67Unpack;
 
@@ -28,10 +24,13 @@ typedef struct A67UnpackLimits
 	int64_t files;
 } A67UnpackLimits;
 
-/* Takes over both descriptors, in every case.  limits NULL: those above.  NULL on failure. */
+/* Takes over both descriptors, in every case.  limits NULL: those of core/package_path.h.  NULL on failure. */
 A67Unpack *a67_unpack_new(int archive_fd, int root_fd, const char digest[A67_DIGEST_SIZE],
 						  const A67UnpackLimits *limits, A67Why *why);
 void a67_unpack_free(A67Unpack *unpack);
+
+/* All that is unpacked goes to this user and his group; the directory itself last, so that nobody meddles. */
+void a67_unpack_give(A67Unpack *unpack, uid_t owner);
 
 /*
  * Goes on for about `bytes` of content.  1 when all is unpacked and the digest is right, 0 when there

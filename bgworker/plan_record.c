@@ -82,7 +82,7 @@ a67_plan_record_start(A67Worker *worker)
 	const char *name = worker->def->name;
 	MemoryContext context = MemoryContextSwitchTo(worker->life);
 
-	state->plan_sql = psprintf("SELECT key, method, url, token, body, timeout_ms, headers "
+	state->plan_sql = psprintf("SELECT key, method, url, token, body, timeout_ms, headers, pin "
 							   "FROM a67_internal._%s_plan($1)",
 							   name);
 	state->record_sql =
@@ -173,6 +173,7 @@ copy_rows(const SPITupleTable *rows, uint64 count)
 		if (null)
 			request->timeout_ms = a67_push_timeout;
 		copy_fields(rows, row, request);
+		request->pin = column(rows, row, 8);
 	}
 	return requests;
 }

@@ -3,9 +3,9 @@
  *
  * The monitor and the reconciler are this with other names. SQL decides everything; the contract with it:
  *   _NAME_plan(now timestamptz) returns rows (key text, method text, url text, token text, body text,
- *     timeout_ms integer, headers text[]); token, body and headers ("Name: value"; a Content-Type there
- *     replaces application/json) may be null. It runs at every tick and may return the same keys again:
- *     those still under way are passed over. At most A67_FETCH_QUEUE_MAX rows are taken; rows that
+ *     timeout_ms integer, headers text[], pin text); token, body, headers ("Name: value"; a Content-Type there
+ *     replaces application/json) and pin (see fetch.h) may be null. It runs at every tick and may return the same
+ *     keys again: those still under way are passed over. At most A67_FETCH_QUEUE_MAX rows are taken; rows that
  *     cannot be sent within A67_PLAN_WAIT_MS are dropped without a record, so that no token or decision gets
  *     stale in a queue. Plans therefore must not rely on every row being recorded.
  *   _NAME_record(now timestamptz, keys text[], statuses integer[], bodies text[], errors text[]) returns

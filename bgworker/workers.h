@@ -11,6 +11,7 @@
 extern const A67WorkerDef a67_telemetry_def;
 extern const A67WorkerDef a67_monitor_def;
 extern const A67WorkerDef a67_reconciler_def;
+extern const A67WorkerDef a67_ingress_def;
 extern const A67WorkerDef a67_vault_def;
 extern const A67WorkerDef a67_notifier_def;
 

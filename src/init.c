@@ -28,7 +28,7 @@ PGDLLEXPORT void _PG_init(void);
 
 /* In the order in which the launcher starts them. */
 static const A67WorkerDef *const workers[] = {
-	&a67_telemetry_def, &a67_monitor_def,  &a67_reconciler_def,
+	&a67_telemetry_def, &a67_monitor_def,  &a67_reconciler_def, &a67_ingress_def,
 	&a67_vault_def,		&a67_notifier_def, &a67_listener_def,
 };
 

@@ -12,6 +12,7 @@
 
 #include "listener/listener.h"
 #include "listener/state.h"
+#include "listener/tail.h"
 #include "listener/ws.h"
 
 #include <signal.h>
@@ -182,6 +183,7 @@ listener_start(A67Worker *worker)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not make the HTTP server: %m")));
 	a67_sockets_init(listener);
+	a67_tails_init(listener);
 	a67_pool_init(listener);
 	open_address(listener, worker->instance);
 	worker->fd = a67_http_server_fd(listener->server);
@@ -226,6 +228,7 @@ take_turn(A67Worker *worker, void *state)
 	}
 	a67_http_server_set_now(listener->server, a67_now_ms());
 	a67_sockets_run(listener);
+	a67_tails_run(listener);
 	a67_dispatch_run(listener);
 	if (a67_http_server_next_deadline(listener->server, a67_now_ms()) == 0)
 		(void) a67_http_server_run(listener->server, a67_now_ms(), EVENTS_MAX);
@@ -240,6 +243,7 @@ listener_deadline(A67Worker *worker, void *state)
 	int64 wait = a67_http_server_next_deadline(listener->server, now);
 	int64 engine = wait < 0 ? A67_NEVER : a67_deadline_in(now, wait);
 
+	engine = a67_deadline_min(engine, a67_tails_deadline(listener));
 	return a67_deadline_min(engine, a67_deadline_min(a67_sockets_deadline(listener),
 													 a67_dispatch_deadline(listener)));
 }

@@ -23,7 +23,7 @@ static const char *const names[] = {
 	"file.changed",		  "database.changed",	  "node.registered",	"node.updated",
 	"node.quota.warned",  "node.desired.changed", "node.drained",		"node.restart",
 	"credential.changed", "vault.sealed",		  "vault.unsealed",		"vault.rotating",
-	"vault.rotated",
+	"vault.rotated",	  "run.changed",
 };
 
 #define NAMES (sizeof(names) / sizeof(names[0]))

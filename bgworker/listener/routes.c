@@ -64,6 +64,7 @@ const A67Route a67_routes[] = {
 	{POST,   V1 "nodes/find",                      KIND(SQL),       CLASS(READ),      CLOSED, "node_find",            0,   JSON("criteria")},
 	{POST,   V1 "nodes/select",                    KIND(SQL),       CLASS(READ),      CLOSED, "node_select",          0,   ARGS},
 	{POST,   V1 "nodes/register",                  KIND(SQL),       CLASS(AUTH),      OPEN,   "node_register",        201, ARGS},
+	{POST,   V1 "nodes/logs",                      KIND(SQL),       CLASS(HEARTBEAT), CLOSED, "log_put",              0,   ARGS},
 	{GET,    V1 "nodes/{node}",                    KIND(SQL),       CLASS(READ),      CLOSED, "node_get",             0,   NO_BODY},
 	{GET,    V1 "nodes/{node}/stats",              KIND(SQL),       CLASS(READ),      CLOSED, "node_stats",           0,   NO_BODY},
 	{GET,    V1 "system/metrics",                  KIND(SQL),       CLASS(READ),      CLOSED, "system_metrics",       0,   NO_BODY},
@@ -81,7 +82,13 @@ const A67Route a67_routes[] = {
 	{DELETE, V1 "regions/{name}",                  KIND(SQL),       CLASS(WRITE),     CLOSED, "region_remove",        0,   NO_BODY},
 
 	{PUT,    V1 "packages",                        KIND(SQL),       CLASS(BULK),      CLOSED, "package_put",          201, RAW("content")},
+	{POST,   V1 "packages",                        KIND(SQL),       CLASS(WRITE),     CLOSED, "package_build",        201, JSON("files")},
+	{GET,    V1 "packages",                        KIND(SQL),       CLASS(READ),      CLOSED, "package_list",         0,   NO_BODY},
 	{GET,    V1 "packages/{digest}",               KIND(SQL),       CLASS(BULK),      CLOSED, "package_get",          0,   DOWNLOAD},
+	{DELETE, V1 "packages/{digest}",               KIND(SQL),       CLASS(WRITE),     CLOSED, "package_remove",       0,   NO_BODY},
+
+	{POST,   V1 "manifests/check",                 KIND(SQL),       CLASS(READ),      CLOSED, "manifest_check",       0,   JSON("manifest")},
+	{GET,    V1 "manifests/schema",                KIND(SQL),       CLASS(READ),      CLOSED, "manifest_schema",      0,   NO_BODY},
 
 	{GET,    V1 "secrets",                         KIND(SQL),       CLASS(READ),      CLOSED, "secret_list",          0,   NO_BODY},
 	{POST,   V1 "secrets",                         KIND(SQL),       CLASS(WRITE),     CLOSED, "secret_set",           0,   ARGS},
@@ -94,6 +101,16 @@ const A67Route a67_routes[] = {
 	{POST,   V1 "deployments/{deployment}/scale",  KIND(SQL),       CLASS(WRITE),     CLOSED, "deployment_scale",     202, ARGS},
 	{POST,   V1 "deployments/{deployment}/stop",   KIND(SQL),       CLASS(WRITE),     CLOSED, "deployment_stop",      202, ARGS},
 	{POST,   V1 "deployments/{deployment}/start",  KIND(SQL),       CLASS(WRITE),     CLOSED, "deployment_start",     202, ARGS},
+	{POST,   V1 "deployments/{deployment}/run",    KIND(SQL),       CLASS(WRITE),     CLOSED, "deployment_run",       202, ARGS},
+	{GET,    V1 "deployments/{deployment}/runs",   KIND(SQL),       CLASS(READ),      CLOSED, "deployment_runs",      0,   NO_BODY},
+	{GET,    V1 "deployments/{deployment}/logs",   KIND(LOGS),      CLASS(READ),      CLOSED, "deployment_log_text",  0,   NO_BODY},
+	{PUT,    V1 "deployments/{deployment}",        KIND(SQL),       CLASS(WRITE),     CLOSED, "deployment_update",    202, JSON("manifest")},
+	{POST,   V1 "deployments/{deployment}/rollback", KIND(SQL),     CLASS(WRITE),     CLOSED, "deployment_rollback",  202, ARGS},
+	{POST,   V1 "deployments/{deployment}/pause",  KIND(SQL),       CLASS(WRITE),     CLOSED, "deployment_pause",     202, ARGS},
+	{POST,   V1 "deployments/{deployment}/resume", KIND(SQL),       CLASS(WRITE),     CLOSED, "deployment_resume",    202, ARGS},
+	{POST,   V1 "deployments/{deployment}/abort",  KIND(SQL),       CLASS(WRITE),     CLOSED, "deployment_abort",     202, ARGS},
+	{POST,   V1 "deployments/{deployment}/promote", KIND(SQL),      CLASS(WRITE),     CLOSED, "deployment_promote",   202, ARGS},
+	{GET,    V1 "deployments/{deployment}/explain", KIND(SQL),      CLASS(READ),      CLOSED, "deployment_explain",   0,   NO_BODY},
 	{DELETE, V1 "deployments/{deployment}",        KIND(SQL),       CLASS(WRITE),     CLOSED, "deployment_remove",    202, NO_BODY},
 
 	{POST,   V1 "credentials",                     KIND(SQL),       CLASS(WRITE),     CLOSED, "credential_set",       0,   ARGS},

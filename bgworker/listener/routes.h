@@ -25,6 +25,7 @@ typedef enum A67RouteKind
 	A67_ROUTE_BEARER,	 /* its function judges the bearer token, an argument like others */
 	A67_ROUTE_WEBSOCKET, /* ws.c's */
 	A67_ROUTE_OPENAPI,	 /* its function gets the route table */
+	A67_ROUTE_LOGS,		 /* tail.c's when it is to be followed, else like A67_ROUTE_SQL */
 } A67RouteKind;
 
 /* What a request costs: decides how long it may take, and how often a client may send one. */

@@ -18,6 +18,7 @@
 #include "listener/beat.h"
 #include "listener/edge.h"
 #include "listener/media.h"
+#include "listener/tail.h"
 #include "listener/ws.h"
 #include "platform/clock.h"
 #include "platform/settings.h"
@@ -225,6 +226,15 @@ accept_limited(const A67Visit *visit, const A67JwtClaims *claims)
 	return accept_job(visit, claims);
 }
 
+/* Output as it comes: an answer that goes on. */
+static A67HttpDecision
+follow(const A67Visit *visit, const A67JwtClaims *claims)
+{
+	if (!a67_edge_limit(visit->conn, visit->match.class, visit->address, claims))
+		return refuse(visit, &a67_edge_too_many);
+	return a67_tails_admit(visit, claims);
+}
+
 /* The token is for the function to judge: it may have expired, or be of another kind. */
 static A67HttpDecision
 admit_bearer(const A67Visit *visit)
@@ -262,6 +272,8 @@ admit(const A67Visit *visit)
 		return refuse(visit, keys_missing());
 	if (caller == A67_CALLER_ANONYMOUS && route->token)
 		return refuse(visit, &no_token);
+	if (caller == A67_CALLER_TOKEN && a67_tails_wants(visit))
+		return follow(visit, &claims);
 	return accept_limited(visit, caller == A67_CALLER_TOKEN ? &claims : NULL);
 }
 

@@ -79,6 +79,7 @@ struct A67Listener
 	char stamp[A67_REQUEST_ID_SIZE];
 	A67HttpField stamp_field;
 	struct A67Sockets *sockets; /* of /ws */
+	struct A67Tails *tails;		/* followers of output */
 	size_t body_reserved;
 	bool stirred;		 /* a callback has left something for a67_dispatch_run */
 	bool launch_failing; /* said so in the log already */

@@ -43,6 +43,11 @@ AS 'MODULE_PATHNAME', 'a67_sql_node_beat_sign' LANGUAGE C IMMUTABLE PARALLEL SAF
 COMMENT ON FUNCTION a67_internal._node_beat_sign(text, float8, float8, float8, float8) IS
     'The sign that a fresh heartbeat gives; figures that are NULL speak for the node';
 
+CREATE OR REPLACE FUNCTION a67_internal._node_pin(public_key text) RETURNS text
+AS 'MODULE_PATHNAME', 'a67_sql_node_pin' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION a67_internal._node_pin(text) IS
+    'What the server of the node with this key is pinned to: sha256//BASE64 of its SubjectPublicKeyInfo';
+
 CREATE OR REPLACE FUNCTION a67_internal._backoff_ms(attempt integer, base_ms integer, cap_ms integer, seed bigint) RETURNS integer
 AS 'MODULE_PATHNAME', 'a67_sql_backoff_ms' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 

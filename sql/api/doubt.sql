@@ -29,6 +29,14 @@ AS $$
     SELECT current_setting('a67.monitor_interval')::interval * 3 + interval '1 s'
 $$;
 
+-- Whether the monitor has been away and not looked yet: then nothing is late.
+CREATE OR REPLACE FUNCTION a67_internal._monitor_away(now timestamptz) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+    SELECT coalesce(s.planned_at < _monitor_away.now - a67_internal._monitor_patience(), false) FROM a67_internal.monitor_state s
+$$;
+
 -- How long a doubt suspends failing.
 CREATE OR REPLACE FUNCTION a67_internal._grace() RETURNS interval
 LANGUAGE sql STABLE
@@ -83,6 +91,10 @@ BEGIN
         deadline_at = least(r.deadline_at, _clock_back.now + current_setting('a67.deploy_timeout')::interval)
     WHERE greatest(r.next_push_at, r.state_at) > _clock_back.now
        OR r.deadline_at > _clock_back.now + current_setting('a67.deploy_timeout')::interval;
+    UPDATE a67_internal.rollout o
+    SET phase_at = least(o.phase_at, _clock_back.now), progress_at = least(o.progress_at, _clock_back.now),
+        next_place_at = least(o.next_place_at, _clock_back.now), next_test_at = least(o.next_test_at, _clock_back.now)
+    WHERE o.finished_at IS NULL;
     -- Messages and tokens too: the one would wait, the other seem good, until the clock is there again.
     UPDATE a67_internal.outbox o SET next_attempt_at = _clock_back.now, leased_until = least(o.leased_until, _clock_back.now)
     WHERE o.state = 'pending' AND o.next_attempt_at > _clock_back.now;
@@ -121,6 +133,9 @@ BEGIN
         -- Answers to what was asked before the gap say nothing: their time-outs ran while nobody listened.
         UPDATE a67_internal.node_observed o SET epoch = o.epoch + 1, next_probe_at = _doubt_clock.now
         WHERE o.next_probe_at > _doubt_clock.now - gap AND o.status NOT IN ('failed', 'maintenance', 'removed');
+        -- Nor does the gap count against replicas that are starting and rollouts under way: who made progress could not say so.
+        UPDATE a67_internal.replica r SET deadline_at = r.deadline_at + gap WHERE r.deadline_at IS NOT NULL AND r.desired_state = 'running';
+        UPDATE a67_internal.rollout o SET phase_at = o.phase_at + gap, progress_at = o.progress_at + gap WHERE o.finished_at IS NULL;
         PERFORM a67_internal._doubt_begin(now, 'late',
             format('the monitor was away for %s s', round(extract(epoch FROM gap), 1)));
     ELSIF s.planned_at IS NULL OR gap >= current_setting('a67.monitor_interval')::interval / 2 OR gap < '0' THEN

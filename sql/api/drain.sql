@@ -56,18 +56,54 @@ SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$SELECT a67_internal._node_desire(node, 'active', 'node.activate')$$;
 COMMENT ON FUNCTION a67.node_activate(text) IS 'Takes a node that was drained or in maintenance into use again';
 
--- Of the replicas of a deployment on nodes that are being emptied, all but keep go: first those that never started, then
--- those that do not run.
-CREATE OR REPLACE FUNCTION a67_internal._drain_release(deployment_id uuid, keep bigint, now timestamptz) RETURNS void
+-- Of the replicas of one side of a deployment on nodes that are being emptied, all but keep go: first those that never started,
+-- then those that do not run.
+CREATE OR REPLACE FUNCTION a67_internal._drain_release(d a67_internal.deployment, o a67_internal.rollout, side boolean, keep bigint,
+    now timestamptz) RETURNS void
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
-    SELECT a67_internal._replica_give_up(v.replica_id, _drain_release.now, NULL, NULL)
+    SELECT a67_internal._replicas_give_up(array_agg(v.replica_id), _drain_release.now, NULL, NULL)
     FROM (SELECT r.replica_id, r.state,
                  row_number() OVER (ORDER BY (r.state = 'running') DESC, (r.state <> 'pending') DESC, r.created_at, r.replica_id) AS rank
           FROM a67_internal.replica r JOIN a67_internal.node n USING (node_id)
-          WHERE r.deployment_id = _drain_release.deployment_id AND r.desired_state = 'running' AND n.desired_state <> 'active') v
+          WHERE r.deployment_id = d.deployment_id AND r.desired_state = 'running' AND n.desired_state <> 'active'
+            AND r.cron_run_id IS NULL AND r.rollout_id IS NULL
+            AND a67_internal._replica_new_side(r.release, d.release, o) = side) v
     WHERE v.rank > keep OR v.state = 'pending'
+$$;
+
+-- The same of an app that may not run twice: break before make, one at a time, each when all others run and when there is room
+-- for it elsewhere.
+CREATE OR REPLACE FUNCTION a67_internal._drain_exclusive(d a67_internal.deployment, live bigint, serving bigint, now timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+DECLARE
+    need record;
+    shortage text;
+BEGIN
+    IF serving < live OR EXISTS (SELECT FROM a67_internal.replica r
+                                 WHERE r.deployment_id = d.deployment_id AND r.desired_state = 'stopped' AND r.state <> 'lost') THEN
+        RETURN;
+    END IF;
+    SELECT (m.manifest #>> '{resources,memory_bytes}')::bigint AS memory_bytes, (m.manifest #>> '{resources,cpu}')::float8 AS cpu,
+           coalesce((m.manifest #>> '{resources,disk_bytes}')::bigint, 0) AS disk_bytes, rule.barred INTO need
+    FROM a67_internal.release m, LATERAL a67_internal._place_barred(d.owner_id, m.manifest) rule WHERE m.deployment_id = d.deployment_id AND m.number = d.release;
+    SELECT max(p.shortage) INTO shortage
+    FROM a67_internal._place(d.owner_id, 1, need.memory_bytes, need.cpu, need.disk_bytes, '{}', d.avoid_nodes, '{}', need.barred,
+        _drain_exclusive.now, 0) p;
+    IF shortage IS NOT NULL THEN
+        UPDATE a67_internal.deployment t SET status_reason = format('cannot empty its nodes: %s', shortage)
+        WHERE t.deployment_id = d.deployment_id AND t.status_reason IS DISTINCT FROM format('cannot empty its nodes: %s', shortage);
+        RETURN;
+    END IF;
+    PERFORM a67_internal._replicas_give_up(ARRAY[v.replica_id], _drain_exclusive.now, NULL, NULL)
+    FROM (SELECT r.replica_id FROM a67_internal.replica r JOIN a67_internal.node n USING (node_id)
+          WHERE r.deployment_id = d.deployment_id AND r.desired_state = 'running' AND n.desired_state <> 'active'
+            AND r.cron_run_id IS NULL AND r.rollout_id IS NULL
+          ORDER BY (r.state = 'running'), r.created_at, r.replica_id LIMIT 1) v;
+END
 $$;
 
 -- Tells the owners of nodes that are empty now. Never waits for a row that a heartbeat holds, which may wait for replicas

@@ -23,6 +23,7 @@ GRANT EXECUTE ON FUNCTION
     a67.ring_shares(text[], float8[]),
     a67.ring_diff(text[], float8[], text[], float8[]),
     a67.manifest_check(jsonb),
+    a67.manifest_schema(),
     a67.join_token_create(interval, text, text, text),
     a67.join_token_list(integer, integer),
     a67.join_token_revoke(uuid),
@@ -33,6 +34,9 @@ GRANT EXECUTE ON FUNCTION
     a67.node_deregister(text),
     a67.node_select(integer, bigint, float8, bigint, text, text, jsonb, float8, float8, bigint),
     a67.package_put(bytea),
+    a67.package_build(jsonb),
+    a67.package_list(integer, integer),
+    a67.package_remove(text),
     a67.secret_set(text, text),
     a67.secret_remove(text),
     a67.secret_list(integer, integer),
@@ -41,6 +45,16 @@ GRANT EXECUTE ON FUNCTION
     a67.deployment_stop(text),
     a67.deployment_start(text),
     a67.deployment_remove(text),
+    a67.deployment_run(text),
+    a67.deployment_runs(text, integer, integer),
+    a67.deployment_update(text, jsonb, boolean),
+    a67.deployment_rollback(text, integer, boolean),
+    a67.deployment_pause(text),
+    a67.deployment_resume(text),
+    a67.deployment_abort(text),
+    a67.deployment_promote(text),
+    a67.deployment_watch(text, interval),
+    a67.deployment_explain(text),
     a67.node_drain(text),
     a67.node_maintenance(text),
     a67.node_activate(text),
@@ -77,7 +91,8 @@ GRANT EXECUTE ON FUNCTION a67.package_get(text) TO a67_user, a67_admin, a67_node
 GRANT EXECUTE ON FUNCTION a67.node_register(text, text, text, jsonb, text, text, text, text, uuid, text[], jsonb, text) TO a67_anon;
 GRANT EXECUTE ON FUNCTION
     a67.node_token_renew(),
-    a67.node_heartbeat(text, bigint, jsonb, jsonb, bigint, text)
+    a67.node_heartbeat(text, bigint, jsonb, jsonb, bigint, text),
+    a67.log_put(jsonb)
     TO a67_node;
 GRANT EXECUTE ON FUNCTION a67.user_create(text, text), a67.token_create(uuid, interval), a67.signing_key_rotate(text),
     a67.vault_status(), a67.vault_unseal(text), a67.vault_seal(), a67.vault_rotate(text) TO a67_admin;
@@ -88,15 +103,26 @@ GRANT EXECUTE ON FUNCTION
     a67.region_remove(text)
     TO a67_admin;
 
+GRANT EXECUTE ON FUNCTION
+    a67.deployment_logs(text, integer, timestamptz, uuid),
+    a67.deployment_log_text(text, integer, timestamptz, uuid, boolean),
+    a67.deployment_log_feed(text, bigint, integer, timestamptz, uuid)
+    TO a67_user, a67_admin;
+GRANT SELECT ON a67.replica_log TO a67_user, a67_admin;
+
 GRANT SELECT ON a67.discovery, a67.node_usage, a67.provider, a67.region TO a67_user, a67_admin;
-GRANT SELECT ON a67.secret TO a67_user, a67_admin;
-GRANT SELECT ON a67.node, a67.deployment, a67.release, a67.replica, a67.endpoint, a67.package, a67.join_token, a67.event,
+GRANT SELECT ON a67.secret, a67.rollout TO a67_user, a67_admin;
+GRANT SELECT ON a67.route, a67.traffic TO a67_user, a67_admin;
+GRANT SELECT ON a67.node, a67.deployment, a67.release, a67.replica, a67.endpoint, a67.cron_run, a67.package, a67.join_token, a67.event,
     a67.alert, a67.channel, a67.outbox, a67.session, a67.credential, a67.node_ring, a67.node_ring_share, a67.node_live TO a67_user, a67_admin;
 GRANT SELECT ON a67.worker_status, a67.listener, a67.audit, a67.system_metric TO a67_admin;
 
 -- What policies, invoker views and invoker functions need of the private schema.
 GRANT EXECUTE ON FUNCTION
     a67_internal._page_size(integer),
+    a67_internal._route_host(text, boolean),
+    a67_internal._ingress_url(text, text),
+    a67_internal._ingress_on(),
     a67_internal._alert_json(a67_internal.alert),
     a67_internal._outbox_json(a67.outbox),
     a67_internal._node_json(a67.node, jsonb),
@@ -112,10 +138,15 @@ GRANT EXECUTE ON FUNCTION a67_internal._audit(text, text, text, uuid) TO a67_aut
 GRANT EXECUTE ON FUNCTION
     a67_internal._event_feed(xid8, bigint, integer),
     a67_internal._event_replay(uuid, bigint, xid8, bigint, xid8, bigint, text[], integer),
-    a67_internal._node_metrics(uuid[], integer)
+    a67_internal._node_metrics(uuid[], integer),
+    a67_internal._log_heads(uuid[])
     TO a67_authenticator;
+GRANT EXECUTE ON FUNCTION a67_internal._package_grace() TO a67_user, a67_admin;
 GRANT EXECUTE ON FUNCTION a67_internal._event_position(bigint) TO a67_user, a67_admin;
 GRANT EXECUTE ON FUNCTION a67_internal._claims_user_id() TO a67_user, a67_admin;
 GRANT EXECUTE ON FUNCTION a67_internal._node_live() TO a67_user, a67_admin;
 GRANT EXECUTE ON FUNCTION a67_internal._worker_status(), a67_internal._listener_status(),
     a67_internal._listener_url(text, text, integer) TO a67_admin;
+-- PowerDNS: the views read with their owner's rights, but call functions with the reader's.
+GRANT EXECUTE ON FUNCTION a67_internal._dns_nameservers(), a67_internal._dns_answers() TO a67_dns;
+GRANT SELECT ON a67_dns.domains, a67_dns.records, a67_dns.domainmetadata, a67_dns.cryptokeys, a67_dns.tsigkeys TO a67_dns;

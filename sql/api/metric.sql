@@ -161,6 +161,8 @@ AS $$
 DECLARE
     real_max constant numeric := 3e38;
     count_max constant numeric := 9223372036854775807;
+    -- What the ingress counts comes through the live node table.
+    counts boolean := NOT a67_internal._ingress_on();
 BEGIN
     PERFORM a67_internal._metric(metrics, 'memory_total_bytes', count_max), a67_internal._metric(metrics, 'uptime_s', count_max);
     PERFORM a67_internal._heartbeat_record(_heartbeat_one.now, ARRAY[_heartbeat_one.node_id], ARRAY[_heartbeat_one.now],
@@ -172,8 +174,8 @@ BEGIN
         ARRAY[a67_internal._metric(metrics, 'active_requests', 2147483647)]::integer[],
         ARRAY[a67_internal._metric(metrics, 'latency_ms', real_max, false)]::real[],
         ARRAY[a67_internal._metric(metrics, 'network_bytes', count_max)]::bigint[],
-        ARRAY[a67_internal._metric(metrics, 'requests', count_max)]::bigint[],
-        ARRAY[a67_internal._metric(metrics, 'failures', count_max)]::bigint[]);
+        ARRAY[CASE WHEN counts THEN a67_internal._metric(metrics, 'requests', count_max) END]::bigint[],
+        ARRAY[CASE WHEN counts THEN a67_internal._metric(metrics, 'failures', count_max) END]::bigint[]);
 END
 $$;
 

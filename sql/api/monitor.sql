@@ -82,7 +82,7 @@ AS $$
 DECLARE
     chore text;
 BEGIN
-    FOREACH chore IN ARRAY ARRAY['_event_prune', '_audit_prune', '_restart_plan', '_usage_tick', '_metric_tick'] LOOP
+    FOREACH chore IN ARRAY ARRAY['_event_prune', '_audit_prune', '_restart_plan', '_usage_tick', '_metric_tick', '_log_prune', '_package_tick'] LOOP
         BEGIN
             EXECUTE format('SELECT a67_internal.%I($1)', chore) USING _monitor_chores.now;
         EXCEPTION WHEN OTHERS THEN
@@ -142,7 +142,7 @@ $$;
 
 -- The probes to send: GET /health of every silent node, a lease on each.
 CREATE OR REPLACE FUNCTION a67_internal._probe_plan(now timestamptz, deadline timestamptz, alive uuid[])
-RETURNS TABLE (key text, method text, url text, token text, body text, timeout_ms integer, headers text[])
+RETURNS TABLE (key text, method text, url text, token text, body text, timeout_ms integer, headers text[], pin text)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
@@ -165,14 +165,14 @@ BEGIN
         FROM silent s WHERE o.node_id = s.node_id
         RETURNING o.node_id, o.epoch)
     SELECT l.node_id || ' ' || l.epoch || ' ' || extract(epoch FROM probe_pause), 'GET', n.endpoint || '/health', NULL, NULL,
-           (extract(epoch FROM probe_timeout) * 1000)::integer, NULL::text[]
+           (extract(epoch FROM probe_timeout) * 1000)::integer, NULL::text[], a67_internal._node_pin(n.public_key)
     FROM leased l JOIN a67_internal.node n USING (node_id);
 END
 $$;
 
 -- Judges what heartbeats alone can tell, and returns the requests to send: probes, and pings that keep nodes awake.
 CREATE OR REPLACE FUNCTION a67_internal._monitor_plan(now timestamptz)
-RETURNS TABLE (key text, method text, url text, token text, body text, timeout_ms integer, headers text[])
+RETURNS TABLE (key text, method text, url text, token text, body text, timeout_ms integer, headers text[], pin text)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$

@@ -67,7 +67,7 @@ BEGIN
 END
 $$;
 
--- Where the controller reaches the node; its port must be one.
+-- Where the controller reaches the node; its port must be one. Commands carry tokens: in the clear on this machine alone.
 CREATE OR REPLACE FUNCTION a67_internal._endpoint_check(endpoint text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
@@ -75,7 +75,11 @@ AS $$
 BEGIN
     IF coalesce(endpoint, '') !~ '^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$' OR length(endpoint) > 255
        OR substring(endpoint from '[0-9]+$')::integer NOT BETWEEN 1 AND 65535 THEN
-        RAISE EXCEPTION 'endpoint must be http(s)://host:port' USING ERRCODE = '22023', DETAIL = 'Field: endpoint.';
+        RAISE EXCEPTION 'endpoint must be https://host:port' USING ERRCODE = '22023', DETAIL = 'Field: endpoint.';
+    END IF;
+    IF endpoint !~ '^(https:|http://(127(\.[0-9]{1,3}){3}|\[::1\]|localhost):)' THEN
+        RAISE EXCEPTION 'endpoint must be an https URL' USING ERRCODE = '22023', DETAIL = 'Field: endpoint.',
+            HINT = 'Plain http is for loopback addresses only.';
     END IF;
     RETURN endpoint;
 END
@@ -149,6 +153,25 @@ BEGIN
 END
 $$;
 
+-- The runners that a node has told, or an error; without any it is one that starts processes alone.
+CREATE OR REPLACE FUNCTION a67_internal._runners_take(capabilities jsonb, fallback text[]) RETURNS text[]
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+DECLARE
+    told jsonb := nullif(capabilities -> 'runners', 'null');
+BEGIN
+    IF told IS NULL THEN
+        RETURN coalesce(fallback, '{process}');
+    END IF;
+    IF jsonb_typeof(told) <> 'array' OR told = '[]' OR NOT told <@ '["process", "container"]' THEN
+        RAISE EXCEPTION 'capability "runners" must be an array of "process", "container" or both'
+            USING ERRCODE = '22023', DETAIL = 'Field: capabilities.runners.';
+    END IF;
+    RETURN ARRAY(SELECT DISTINCT r FROM jsonb_array_elements_text(told) r ORDER BY r DESC);
+END
+$$;
+
 -- The node with these capabilities; those not given stay, and one that it never had is missed.
 CREATE OR REPLACE FUNCTION a67_internal._capabilities_take(INOUT n a67_internal.node, capabilities jsonb)
 LANGUAGE plpgsql IMMUTABLE
@@ -162,7 +185,7 @@ BEGIN
         RAISE EXCEPTION 'capabilities must be an object' USING ERRCODE = '22023', DETAIL = 'Field: capabilities.';
     END IF;
     SELECT key INTO unknown FROM jsonb_object_keys(capabilities) key
-    WHERE key NOT IN ('cpu_cores', 'memory_gb', 'disk_gb', 'network_bandwidth_mbps', 'max_concurrent_requests') LIMIT 1;
+    WHERE key NOT IN ('cpu_cores', 'memory_gb', 'disk_gb', 'network_bandwidth_mbps', 'max_concurrent_requests', 'runners') LIMIT 1;
     IF unknown IS NOT NULL THEN
         RAISE EXCEPTION 'unknown capability "%"', unknown
             USING ERRCODE = '22023', DETAIL = format('Field: capabilities.%s.', unknown);
@@ -174,6 +197,7 @@ BEGIN
         coalesce(n.network_bandwidth_mbps, 100));
     n.max_concurrent_requests := a67_internal._capability(capabilities, 'max_concurrent_requests',
         coalesce(n.max_concurrent_requests, 100));
+    n.runners := a67_internal._runners_take(capabilities, n.runners);
 END
 $$;
 
@@ -255,8 +279,9 @@ BEGIN
     END IF;
     IF known.node_id IS NOT NULL AND known.node_id = token.node_id AND known.node_id = coalesce(node_register.node_id, known.node_id) THEN
         -- A retry. What else it says counted the first time; the owner may have changed it since.
-        UPDATE a67_internal.node t SET endpoint = n.endpoint, version = n.version
-        WHERE t.node_id = known.node_id AND (t.endpoint, t.version) IS DISTINCT FROM (n.endpoint, n.version);
+        UPDATE a67_internal.node t SET endpoint = n.endpoint, version = n.version, runners = n.runners
+        WHERE t.node_id = known.node_id
+          AND (t.endpoint, t.version, t.runners) IS DISTINCT FROM (n.endpoint, n.version, n.runners);
         n := known;
     ELSE
         PERFORM a67_internal._node_add(n);
@@ -314,9 +339,10 @@ BEGIN
     PERFORM a67_internal._node_conflict(n);
     BEGIN
         INSERT INTO a67_internal.node (node_id, owner_id, name, provider, region, tier, services, labels, endpoint, version,
-            public_key, cpu_cores, memory_bytes, disk_bytes, network_bandwidth_mbps, max_concurrent_requests)
+            public_key, cpu_cores, memory_bytes, disk_bytes, network_bandwidth_mbps, max_concurrent_requests, runners)
         VALUES (n.node_id, n.owner_id, n.name, n.provider, n.region, n.tier, n.services, n.labels, n.endpoint, n.version,
-            n.public_key, n.cpu_cores, n.memory_bytes, n.disk_bytes, n.network_bandwidth_mbps, n.max_concurrent_requests);
+            n.public_key, n.cpu_cores, n.memory_bytes, n.disk_bytes, n.network_bandwidth_mbps, n.max_concurrent_requests,
+            n.runners);
     EXCEPTION WHEN unique_violation THEN
         -- Another one came at the same moment. Unless that has gone again, it is found now.
         PERFORM a67_internal._node_conflict(n);

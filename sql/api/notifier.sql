@@ -448,7 +448,7 @@ AS $$
 $$;
 
 CREATE OR REPLACE FUNCTION a67_internal._notifier_plan(now timestamptz)
-RETURNS TABLE (key text, method text, url text, token text, body text, timeout_ms integer, headers text[])
+RETURNS TABLE (key text, method text, url text, token text, body text, timeout_ms integer, headers text[], pin text)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
@@ -481,7 +481,7 @@ BEGIN
                 ELSE a67_internal._vault_open(c.config_sealed, 'channel.config_sealed:' || c.channel_id) END, 'UTF8')::jsonb;
             SELECT * INTO request FROM a67_internal._outbox_request(o, coalesce(c.kind, 'webhook'), config, _notifier_plan.now);
             RETURN QUERY SELECT o.outbox_id || ' ' || o.epoch, request.method, request.url, NULL, request.body, wait_ms,
-                request.headers;
+                request.headers, NULL::text;
         EXCEPTION WHEN OTHERS THEN
             -- One message that cannot be made must not hold up the rest.
             PERFORM a67_internal._outbox_fail(o, _notifier_plan.now, format('could not make the message (SQLSTATE %s)', SQLSTATE));

@@ -152,7 +152,7 @@ $$;
 
 -- Leases the requests that are due, at most 64. One whose secrets do not open says so and leaves the others alone.
 CREATE OR REPLACE FUNCTION a67_internal._oauth_plan(now timestamptz)
-RETURNS TABLE (key text, method text, url text, token text, body text, timeout_ms integer, headers text[])
+RETURNS TABLE (key text, method text, url text, token text, body text, timeout_ms integer, headers text[], pin text)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$

@@ -32,6 +32,10 @@ BEGIN
         n.services := a67_internal._services_check(ARRAY(SELECT jsonb_array_elements_text(changes -> 'services')));
     END IF;
     IF changes ? 'capabilities' THEN
+        IF changes -> 'capabilities' ? 'runners' THEN
+            RAISE EXCEPTION 'runners are told by the node itself'
+                USING ERRCODE = '22023', DETAIL = 'Field: capabilities.runners.';
+        END IF;
         n := a67_internal._capabilities_take(n, changes -> 'capabilities');
     END IF;
     IF changes ? 'endpoint' THEN

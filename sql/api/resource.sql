@@ -21,7 +21,7 @@ RETURN jsonb_build_object('id', n.node_id, 'name', n.name, 'provider', n.provide
     'last_heartbeat_at', n.last_heartbeat_at,
     'capabilities', jsonb_build_object('cpu_cores', n.cpu_cores, 'memory_bytes', n.memory_bytes, 'disk_bytes', n.disk_bytes,
                                        'network_bandwidth_mbps', n.network_bandwidth_mbps,
-                                       'max_concurrent_requests', n.max_concurrent_requests),
+                                       'max_concurrent_requests', n.max_concurrent_requests, 'runners', n.runners),
     'reserved', jsonb_build_object('cpu', n.reserved_cpu, 'memory_bytes', n.reserved_memory_bytes, 'disk_bytes', n.reserved_disk_bytes),
     'metrics', jsonb_build_object('cpu_percent', n.cpu_percent, 'memory_percent', n.memory_percent,
                                   'memory_free_bytes', n.memory_free_bytes, 'disk_percent', n.disk_percent, 'load1', n.load1,
@@ -116,8 +116,16 @@ AS $$
     SELECT jsonb_build_object('id', d.deployment_id, 'name', d.name, 'status', d.status, 'status_reason', d.status_reason,
         'status_at', d.status_at, 'desired_state', d.desired_state, 'release', d.release, 'replicas_desired', d.replicas_desired,
         'replicas_running', d.replicas_running, 'created_at', d.created_at, 'updated_at', d.updated_at,
-        'endpoints', (SELECT coalesce(jsonb_agg(e.url ORDER BY e.url), '[]') FROM a67.endpoint e WHERE e.deployment_id = d.deployment_id))
+        'endpoints', (SELECT coalesce(jsonb_agg(e.url ORDER BY e.kind, e.url), '[]') FROM a67.endpoint e WHERE e.deployment_id = d.deployment_id))
+        || jsonb_build_object('rollout', (SELECT to_jsonb(o) - ARRAY['deployment_id', 'deployment', 'promoted', 'failures', 'finished_at']
+            FROM a67.rollout o WHERE o.deployment_id = d.deployment_id AND o.finished_at IS NULL))
         || CASE WHEN whole THEN jsonb_build_object(
+        'routes', (SELECT coalesce(jsonb_agg(t.url ORDER BY t.url), '[]') FROM a67.route t WHERE t.deployment_id = d.deployment_id),
+        'rollouts', (SELECT coalesce(jsonb_agg(to_jsonb(o) - ARRAY['deployment_id', 'deployment'] ORDER BY o.created_at DESC), '[]')
+                     FROM (SELECT t.* FROM a67.rollout t WHERE t.deployment_id = d.deployment_id ORDER BY t.created_at DESC LIMIT 20) o),
+        'failures', (SELECT coalesce(jsonb_agg(jsonb_build_object('at', f.at, 'node', f.node, 'release', f.release, 'replica', f.replica_id,
+                        'error', f.error, 'log_tail', f.log_tail) ORDER BY f.replica_failure_id DESC), '[]')
+                     FROM a67_internal.replica_failure f WHERE f.deployment_id = d.deployment_id),
         'replicas', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', r.replica_id, 'node', r.node, 'release', r.release,
                         'state', r.state, 'desired_state', r.desired_state, 'port', r.port, 'restarts', r.restarts,
                         'error', r.error, 'log_tail', r.log_tail) ORDER BY r.created_at, r.replica_id), '[]')
@@ -154,7 +162,30 @@ BEGIN
     RETURN found_deployment;
 END
 $$;
-COMMENT ON FUNCTION a67.deployment_get(text) IS 'One deployment, by name or id, with its replicas, releases and endpoints';
+COMMENT ON FUNCTION a67.deployment_get(text) IS 'One deployment, by name or id, with its replicas, releases, rollouts, endpoints and last failures';
+
+CREATE OR REPLACE FUNCTION a67.deployment_runs(deployment text, "limit" integer DEFAULT 100, "offset" integer DEFAULT 0) RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+DECLARE
+    wanted uuid;
+BEGIN
+    SELECT d.deployment_id INTO wanted FROM a67.deployment d
+    WHERE d.deployment_id::text = lower(deployment_runs.deployment) OR d.name = deployment_runs.deployment
+    ORDER BY (d.deployment_id::text = lower(deployment_runs.deployment)) DESC LIMIT 1;
+    IF wanted IS NULL THEN
+        RAISE EXCEPTION 'deployment "%" does not exist', deployment_runs.deployment USING ERRCODE = 'PT404';
+    END IF;
+    RETURN (SELECT coalesce(jsonb_agg(jsonb_build_object('id', r.cron_run_id, 'scheduled_at', r.scheduled_at, 'by_hand', r.by_hand,
+                       'state', r.state, 'release', r.release, 'node', r.node, 'started_at', r.started_at, 'finished_at', r.finished_at,
+                       'exit_code', r.exit_code, 'duration_ms', r.duration_ms, 'error', r.error, 'log_tail', r.log_tail)
+                       ORDER BY r.cron_run_id DESC), '[]')
+            FROM (SELECT t.* FROM a67.cron_run t WHERE t.deployment_id = wanted ORDER BY t.cron_run_id DESC
+                  LIMIT a67_internal._page_size("limit") OFFSET greatest("offset", 0)) r);
+END
+$$;
+COMMENT ON FUNCTION a67.deployment_runs(text, integer, integer) IS 'Runs of a cron app, the latest first';
 
 CREATE OR REPLACE FUNCTION a67.secret_list("limit" integer DEFAULT 100, "offset" integer DEFAULT 0) RETURNS jsonb
 LANGUAGE sql STABLE

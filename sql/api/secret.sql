@@ -254,13 +254,16 @@ BEGIN
                    AND o.status NOT IN ('suspect', 'failed', 'offline', 'removed') AS stale,
                r.state = 'running' AND m.manifest ->> 'on_secret_change' = 'restart' AS serves,
                (d.place_failures = 0 OR d.seen_generation <> d.generation)
+                   -- A rollout replaces replicas within bounds of its own: nothing is restarted beside it.
+                   AND NOT EXISTS (SELECT FROM a67_internal.rollout o WHERE o.deployment_id = r.deployment_id
+                                   AND o.finished_at IS NULL AND o.state <> 'paused')
                    AND bool_and(r.state = 'running' AND r.pushed_generation = r.generation
                                 AND r.observed_generation = r.generation) OVER (PARTITION BY r.deployment_id) AS settled
         FROM concerned c
         JOIN a67_internal.deployment d USING (deployment_id)
         JOIN a67_internal.replica r USING (deployment_id)
         JOIN a67_internal.release m ON m.deployment_id = r.deployment_id AND m.number = r.release
-        JOIN a67_internal.node_observed o ON o.node_id = r.node_id
+        JOIN a67_internal.node_observed o ON o.node_id = r.node_id AND r.cron_run_id IS NULL
         CROSS JOIN LATERAL (SELECT CASE r.release WHEN d.release THEN d.secrets_version
                                    ELSE a67_internal._secrets_version(r.deployment_id, r.release) END AS version) v
         WHERE r.desired_state = 'running'

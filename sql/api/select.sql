@@ -11,27 +11,28 @@ COMMENT ON FUNCTION a67.node_select(integer, bigint, float8, bigint, text, text,
     'Where count replicas of the given size would go now, with the score of each node and its parts; promises nothing';
 
 CREATE OR REPLACE FUNCTION a67_internal._place(owner_id uuid, count integer, memory_bytes bigint, cpu float8, disk_bytes bigint,
-    held uuid[], avoided uuid[], excluded uuid[], now timestamptz, seed bigint)
-RETURNS TABLE (ordinal integer, node_id uuid, shortage text)
+    held uuid[], avoided uuid[], excluded uuid[], barred uuid[], now timestamptz, seed bigint)
+RETURNS TABLE (ordinal integer, node_id uuid, shortage text, score float8)
 AS 'MODULE_PATHNAME', 'a67_sql_place' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION a67_internal._place(uuid, integer, bigint, float8, bigint, uuid[], uuid[], uuid[], timestamptz, bigint) IS
+COMMENT ON FUNCTION a67_internal._place(uuid, integer, bigint, float8, bigint, uuid[], uuid[], uuid[], uuid[], timestamptz, bigint) IS
     'Nodes for replicas of an app: a row for each, then one that says what was short, if anything. held: a node for each replica there is';
 
 CREATE OR REPLACE FUNCTION a67_internal._capacity_check(owner_id uuid, replicas integer, memory_bytes bigint, cpu float8,
-    disk_bytes bigint DEFAULT 0) RETURNS void
+    disk_bytes bigint, barred uuid[], note text) RETURNS void
 AS 'MODULE_PATHNAME', 'a67_sql_capacity_check' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION a67_internal._capacity_check(uuid, integer, bigint, float8, bigint) IS
-    'Refuses what cannot run at all; what fits in part is placed in part, the rest when there is room';
+COMMENT ON FUNCTION a67_internal._capacity_check(uuid, integer, bigint, float8, bigint, uuid[], text) IS
+    'Refuses what cannot run at all; what fits in part is placed in part, the rest when there is room. note: for the detail';
 
 CREATE OR REPLACE FUNCTION a67_internal._live_rebuild() RETURNS boolean
 AS 'MODULE_PATHNAME', 'a67_sql_live_rebuild' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION a67_internal._live_rebuild() IS
     'Reads the live node table anew from the tables; false where it is not in use (another database, a standby)';
 
-CREATE OR REPLACE FUNCTION a67_internal._live_observe(node_id uuid, requests float8, failures float8, latency_ms float8) RETURNS boolean
+CREATE OR REPLACE FUNCTION a67_internal._live_observe(node_id uuid, requests float8, failures float8, latency_ms float8,
+    active integer DEFAULT NULL) RETURNS boolean
 AS 'MODULE_PATHNAME', 'a67_sql_live_observe' LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION a67_internal._live_observe(uuid, float8, float8, float8) IS
-    'Adds to the fading history of a node: requests and failures since the last call, their mean latency. Whether it is known';
+COMMENT ON FUNCTION a67_internal._live_observe(uuid, float8, float8, float8, integer) IS
+    'Adds to the fading history of a node: requests and failures since the last call, their mean latency; with active, how many are under way, what heartbeats say of requests counts no more. Whether the node is known';
 
 CREATE OR REPLACE FUNCTION a67_internal._live_publish() RETURNS trigger
 AS 'MODULE_PATHNAME', 'a67_sql_live_publish' LANGUAGE C VOLATILE;
@@ -229,51 +230,95 @@ BEGIN
 END
 $$;
 
--- Creates missing replicas of one deployment. Returns what was short, NULL when nothing was. Nodes that others fill at this moment are
--- passed over and the rest is chosen again; what found no other node is the next round's affair.
-CREATE OR REPLACE FUNCTION a67_internal._deployment_place(d a67_internal.deployment, missing integer, now timestamptz)
-RETURNS text
+-- The nodes of this owner that a normalised manifest does not allow, by its runner and affinity, and a sentence about them (NULL when
+-- there are none).
+CREATE OR REPLACE FUNCTION a67_internal._place_barred(owner_id uuid, manifest jsonb, OUT barred uuid[], OUT note text) RETURNS record
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+DECLARE
+    runner text := coalesce(manifest ->> 'runner', 'process');
+    affinity jsonb := coalesce(manifest -> 'affinity', '{}');
+    wanted jsonb := coalesce(affinity -> 'labels', '{}');
+    regions jsonb := nullif(affinity -> 'regions', '[]');
+    providers jsonb := nullif(affinity -> 'providers', '[]');
+    tiers jsonb := nullif(affinity -> 'tiers', '[]');
+    nodes jsonb := nullif(affinity -> 'nodes', '[]');
+BEGIN
+    barred := '{}';
+    IF runner = 'process' AND wanted = '{}' AND coalesce(regions, providers, tiers, nodes) IS NULL THEN
+        RETURN;
+    END IF;
+    WITH judged AS (
+        SELECT n.node_id, CASE
+            WHEN NOT nodes ? n.name AND NOT nodes ? n.node_id::text THEN 1
+            WHEN NOT coalesce(regions ? n.region, regions IS NULL) THEN 2
+            WHEN NOT providers ? n.provider THEN 3
+            WHEN NOT coalesce(tiers ? n.tier, tiers IS NULL) THEN 4
+            WHEN NOT n.labels @> wanted THEN 5
+            WHEN runner <> ALL (n.runners) THEN 6 END AS reason
+        FROM a67_internal.node n WHERE n.owner_id = _place_barred.owner_id AND n.desired_state <> 'removed'
+    ), counted AS (
+        SELECT j.reason, count(*) AS nodes, array_agg(j.node_id) AS ids FROM judged j WHERE j.reason IS NOT NULL GROUP BY j.reason)
+    SELECT coalesce((SELECT array_agg(id) FROM counted c, unnest(c.ids) id), '{}'),
+           'Ruled out: ' || string_agg(c.nodes || ' ' || (ARRAY['by name', 'by region', 'by provider', 'by tier', 'by labels',
+               format('without the runner "%s"', runner)])[c.reason], ', ' ORDER BY c.reason) || '.'
+    INTO barred, note FROM counted c;
+END
+$$;
+
+-- Creates missing replicas of one release, or the one of a run. Returns what was short, NULL when nothing was. Nodes that others fill at
+-- this moment are passed over and the rest is chosen again; what found no other node is the next round's affair.
+CREATE OR REPLACE FUNCTION a67_internal._deployment_place(d a67_internal.deployment, release integer, missing integer, now timestamptz,
+    cron_run_id bigint DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
 DECLARE
     need record;
+    rule record;
     held uuid[];
     chosen uuid[];
+    scores float8[];
     confirmed record;
     excluded uuid[] := '{}';
     wanted integer := missing;
     shortage text;
-    placed uuid;
+    placed uuid[];
 BEGIN
     SELECT (r.manifest #>> '{resources,memory_bytes}')::bigint AS memory_bytes,
            (r.manifest #>> '{resources,cpu}')::float8 AS cpu,
-           coalesce((r.manifest #>> '{resources,disk_bytes}')::bigint, 0) AS disk_bytes INTO need
-    FROM a67_internal.release r WHERE r.deployment_id = d.deployment_id AND r.number = d.release;
+           coalesce((r.manifest #>> '{resources,disk_bytes}')::bigint, 0) AS disk_bytes, r.manifest INTO need
+    FROM a67_internal.release r WHERE r.deployment_id = d.deployment_id AND r.number = _deployment_place.release;
+    rule := a67_internal._place_barred(d.owner_id, need.manifest);
     FOR try IN 1..5 LOOP
         held := ARRAY(SELECT r.node_id FROM a67_internal.replica r WHERE r.deployment_id = d.deployment_id);
-        SELECT array_agg(p.node_id ORDER BY p.ordinal) FILTER (WHERE p.node_id IS NOT NULL), max(p.shortage) INTO chosen, shortage
+        SELECT array_agg(p.node_id ORDER BY p.ordinal) FILTER (WHERE p.node_id IS NOT NULL), max(p.shortage),
+               array_agg(p.score ORDER BY p.ordinal) INTO chosen, shortage, scores
         FROM a67_internal._place(d.owner_id, wanted, need.memory_bytes, need.cpu, need.disk_bytes, held, d.avoid_nodes, excluded,
-            _deployment_place.now, (random() * 9e15)::bigint) p;
+            rule.barred, _deployment_place.now, (random() * 9e15)::bigint) p;
         EXIT WHEN chosen IS NULL;
         SELECT * INTO confirmed FROM a67_internal._place_confirm(chosen, need.memory_bytes, need.cpu, need.disk_bytes);
-        FOR placed IN
+        WITH added AS (
             INSERT INTO a67_internal.replica (deployment_id, release, node_id, memory_bytes, cpu, disk_bytes, deadline_at, state_at,
-                created_at)
-            SELECT d.deployment_id, d.release, f.node_id, need.memory_bytes, need.cpu, need.disk_bytes,
-                   _deployment_place.now + current_setting('a67.deploy_timeout')::interval, _deployment_place.now, _deployment_place.now
+                created_at, cron_run_id, placed_score)
+            SELECT d.deployment_id, _deployment_place.release, f.node_id, need.memory_bytes, need.cpu, need.disk_bytes,
+                   _deployment_place.now + current_setting('a67.deploy_timeout')::interval, _deployment_place.now, _deployment_place.now,
+                   _deployment_place.cron_run_id, c.score
             FROM unnest(confirmed.fitting) f (node_id)
-            RETURNING replica_id
-        LOOP
-            PERFORM a67_internal._replica_event(placed);
-        END LOOP;
+            LEFT JOIN (SELECT u.node_id, max(u.score) AS score FROM unnest(chosen, scores) u (node_id, score) GROUP BY 1) c USING (node_id)
+            RETURNING replica_id)
+        SELECT array_agg(a.replica_id) INTO placed FROM added a;
+        PERFORM a67_internal._replica_events(placed);
         wanted := wanted - cardinality(confirmed.fitting);
         excluded := excluded || confirmed.full_nodes;
         EXIT WHEN wanted = 0 OR cardinality(confirmed.full_nodes) = 0;
     END LOOP;
     IF wanted > 0 THEN
-        RETURN format('insufficient capacity for %s of %s replicas: %s', wanted, d.replicas,
-                      coalesce(shortage, 'Nodes filled up while they were chosen.'));
+        RETURN format('insufficient capacity for %s: %s',
+                      CASE WHEN _deployment_place.cron_run_id IS NULL THEN format('%s of %s replicas', wanted, greatest(d.replicas, missing))
+                           ELSE 'a run' END,
+                      concat_ws(' ', coalesce(shortage, 'Nodes filled up while they were chosen.'), rule.note));
     END IF;
     RETURN NULL;
 END

@@ -154,12 +154,12 @@ $$;
 -- A request for every node that its provider would soon put to sleep: 80 % of the pause have passed since the last one.
 -- Planning counts as sending, so that none is sent twice; _ping_record corrects that when it failed.
 CREATE OR REPLACE FUNCTION a67_internal._ping_plan(now timestamptz)
-RETURNS TABLE (key text, method text, url text, token text, body text, timeout_ms integer, headers text[])
+RETURNS TABLE (key text, method text, url text, token text, body text, timeout_ms integer, headers text[], pin text)
 LANGUAGE sql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
     WITH due AS (
-        SELECT o.node_id, n.endpoint
+        SELECT o.node_id, n.endpoint, n.public_key
         FROM a67_internal.provider p
         JOIN a67_internal.node n ON n.provider = p.name AND (n.tier IS NULL OR n.tier = 'free')
         JOIN a67_internal.node_observed o USING (node_id)
@@ -173,9 +173,10 @@ AS $$
     ), leased AS (
         UPDATE a67_internal.node_observed o SET pinged_at = _ping_plan.now
         FROM due d WHERE o.node_id = d.node_id
-        RETURNING d.node_id, d.endpoint)
+        RETURNING d.node_id, d.endpoint, d.public_key)
     SELECT 'ping ' || l.node_id, 'GET', l.endpoint || '/health', NULL, NULL,
-           (extract(epoch FROM current_setting('a67.probe_timeout')::interval) * 1000)::integer, NULL::text[]
+           (extract(epoch FROM current_setting('a67.probe_timeout')::interval) * 1000)::integer, NULL::text[],
+           a67_internal._node_pin(l.public_key)
     FROM leased l
 $$;
 

@@ -383,7 +383,7 @@ $$;
 -- ---- the worker "vault": rotations, and what must be asked of others over HTTP ----
 
 CREATE OR REPLACE FUNCTION a67_internal._vault_plan(now timestamptz)
-RETURNS TABLE (key text, method text, url text, token text, body text, timeout_ms integer, headers text[])
+RETURNS TABLE (key text, method text, url text, token text, body text, timeout_ms integer, headers text[], pin text)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$

@@ -7,7 +7,7 @@ SELECT n.node_id, n.name, n.provider, n.region, o.status, o.status_reason, o.sta
        n.registered_at, n.owner_id, n.tier, n.services, n.labels, n.desired_state, n.network_bandwidth_mbps,
        n.max_concurrent_requests, o.memory_free_bytes, o.active_requests, o.latency_ms, o.near_quota,
        coalesce(p.memory_bytes, 0) AS reserved_memory_bytes, coalesce(p.cpu, 0) AS reserved_cpu,
-       coalesce(p.disk_bytes, 0) AS reserved_disk_bytes
+       coalesce(p.disk_bytes, 0) AS reserved_disk_bytes, n.runners
 FROM a67_internal.node n JOIN a67_internal.node_observed o USING (node_id)
 LEFT JOIN a67_internal.node_reserved p USING (node_id)
 WHERE n.desired_state <> 'removed';
@@ -54,7 +54,13 @@ COMMENT ON VIEW a67.deployment IS 'Your deployments: what is wanted and how far 
 CREATE OR REPLACE VIEW a67.release WITH (security_invoker = true) AS
 SELECT r.deployment_id, d.name AS deployment, r.number AS release, r.manifest, r.package_digest, r.created_at
 FROM a67_internal.release r JOIN a67_internal.deployment d USING (deployment_id);
-COMMENT ON VIEW a67.release IS 'Every manifest a deployment has had, with defaults filled in';
+COMMENT ON VIEW a67.release IS 'The manifests of a deployment, with defaults filled in: the stable one and those that can be rolled back to';
+
+CREATE OR REPLACE VIEW a67.rollout WITH (security_invoker = true) AS
+SELECT o.rollout_id, o.deployment_id, d.name AS deployment, o.from_release, o.to_release, o.strategy ->> 'type' AS strategy, o.state, o.phase,
+       o.step, o.weight, o.old_target, o.new_target, o.reason, o.promoted, o.failures, o.created_at, o.phase_at, o.finished_at
+FROM a67_internal.rollout o JOIN a67_internal.deployment d USING (deployment_id);
+COMMENT ON VIEW a67.rollout IS 'Changes of release of your deployments: those under way (finished_at is NULL) and those that are over';
 
 CREATE OR REPLACE VIEW a67.replica WITH (security_invoker = true) AS
 SELECT r.replica_id, r.deployment_id, d.name AS deployment, r.release, r.node_id, n.name AS node, r.desired_state, r.state,
@@ -68,17 +74,60 @@ CREATE OR REPLACE VIEW a67.endpoint WITH (security_invoker = true) AS
 SELECT d.name AS deployment, n.name AS node,
        substring(n.endpoint from '^https?://(\[[^]]+\]|[^:/]+)') AS host, r.port,
        format('http://%s:%s', substring(n.endpoint from '^https?://(\[[^]]+\]|[^:/]+)'), r.port) AS url,
-       r.release, r.replica_id, r.deployment_id
+       r.release, r.replica_id, r.deployment_id, 'replica' AS kind
 FROM a67_internal.replica r
 JOIN a67_internal.deployment d USING (deployment_id)
 JOIN a67_internal.node n USING (node_id)
 JOIN a67_internal.node_observed o USING (node_id)
-WHERE r.desired_state = 'running' AND r.state = 'running' AND r.port IS NOT NULL AND o.status NOT IN ('failed', 'removed');
-COMMENT ON VIEW a67.endpoint IS 'Where your apps answer now, one row per healthy replica';
+WHERE r.desired_state = 'running' AND r.state = 'running' AND r.port IS NOT NULL AND r.cron_run_id IS NULL AND r.rollout_id IS NULL
+  AND o.status NOT IN ('failed', 'removed')
+UNION ALL
+SELECT d.name, NULL, h.host, current_setting('a67.ingress_port')::integer, a67_internal._ingress_url(h.host, t.path),
+       d.release, NULL, d.deployment_id, 'public'
+FROM a67_internal.route t
+JOIN a67_internal.deployment d USING (deployment_id),
+LATERAL (SELECT a67_internal._route_host(t.host, t.below_domain)) h (host)
+WHERE a67_internal._ingress_on()
+  AND EXISTS (SELECT FROM a67_internal.replica r WHERE r.deployment_id = d.deployment_id AND r.routed = 'in');
+COMMENT ON VIEW a67.endpoint IS
+    'Where your apps answer now: their public URLs while the ingress is on (kind public), and every healthy replica itself (kind replica)';
+
+CREATE OR REPLACE VIEW a67.route WITH (security_invoker = true) AS
+SELECT d.name AS deployment, a67_internal._route_host(r.host, r.below_domain) AS host, r.path,
+       a67_internal._ingress_url(a67_internal._route_host(r.host, r.below_domain), r.path) AS url,
+       r.deployment_id, r.owner_id, r.claimed_at
+FROM a67_internal.route r JOIN a67_internal.deployment d USING (deployment_id);
+COMMENT ON VIEW a67.route IS 'The hosts and paths that lead to your deployments while the ingress is on';
+
+CREATE OR REPLACE VIEW a67.cron_run WITH (security_invoker = true) AS
+SELECT d.name AS deployment, c.cron_run_id, c.scheduled_at, c.by_hand, c.state, c.release, n.name AS node, c.started_at, c.finished_at,
+       c.exit_code, c.duration_ms, c.error, c.log_tail, c.deployment_id
+FROM a67_internal.cron_run c
+JOIN a67_internal.deployment d USING (deployment_id)
+LEFT JOIN a67_internal.node n ON n.node_id = c.node_id;
+COMMENT ON VIEW a67.cron_run IS 'The last hundred runs of each of your cron apps, also those that were skipped or missed';
+
+CREATE OR REPLACE VIEW a67.traffic WITH (security_invoker = true) AS
+SELECT d.name AS deployment, r.release, count(*) AS replicas, count(*) FILTER (WHERE r.routed = 'in') AS routed,
+       coalesce(sum(t.requests), 0)::bigint AS requests, coalesce(sum(t.failures), 0)::bigint AS failures,
+       sum(t.latency_sum_ms) / nullif(sum(t.requests), 0) AS latency_ms, coalesce(sum(t.sessions), 0) AS sessions,
+       coalesce(max(w.queued), 0) AS queued, coalesce(max(w.refused), 0) AS refused, max(t.at) AS at, d.deployment_id, d.owner_id
+FROM a67_internal.replica r
+JOIN a67_internal.deployment d USING (deployment_id)
+LEFT JOIN a67_internal.replica_traffic t USING (replica_id)
+LEFT JOIN a67_internal.deployment_traffic w ON w.deployment_id = d.deployment_id
+WHERE d.app_type = 'backend' AND r.rollout_id IS NULL
+GROUP BY d.deployment_id, d.name, d.owner_id, r.release;
+COMMENT ON VIEW a67.traffic IS
+    'What the ingress has led to the replicas of your deployments, by release; queued and refused (503) are those of the whole deployment';
 
 CREATE OR REPLACE VIEW a67.package WITH (security_invoker = true) AS
-SELECT p.digest, p.size_bytes, p.created_at, p.owner_id FROM a67_internal.package p;
-COMMENT ON VIEW a67.package IS 'Your stored packages';
+SELECT p.digest, p.size_bytes, p.unpacked_bytes, p.files, u.deployments, p.created_at,
+       CASE WHEN u.deployments = '{}' THEN p.used_at + a67_internal._package_grace() END AS expires_at, p.owner_id
+FROM a67_internal.package p
+CROSS JOIN LATERAL (SELECT ARRAY(SELECT DISTINCT d.name FROM a67_internal.deployment d JOIN a67_internal.release m USING (deployment_id)
+                                 WHERE d.owner_id = p.owner_id AND m.package_digest = p.digest ORDER BY d.name) AS deployments) u;
+COMMENT ON VIEW a67.package IS 'Your stored packages, which deployments name them, and until when one is kept that none names';
 
 CREATE OR REPLACE VIEW a67.secret WITH (security_invoker = true) AS
 SELECT s.name, s.version, s.size_bytes,

@@ -4,19 +4,26 @@ CREATE TABLE a67_internal.package (
     owner_id uuid NOT NULL REFERENCES a67_internal."user",
     digest text NOT NULL,
     size_bytes bigint NOT NULL,
+    unpacked_bytes bigint NOT NULL,
+    files integer NOT NULL,
     content bytea NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
+    used_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (owner_id, digest),
     CONSTRAINT package_digest_check CHECK (digest ~ '^[0-9a-f]{64}$')
 );
 -- Uncompressed out of line: a slice is read without the rest (the content is a gzip file anyway).
 ALTER TABLE a67_internal.package ALTER COLUMN content SET STORAGE EXTERNAL;
-COMMENT ON TABLE a67_internal.package IS 'Application packages (tar.gz) by SHA-256';
+COMMENT ON TABLE a67_internal.package IS 'Application packages (tar.gz) by SHA-256; each user''s are his own';
+COMMENT ON COLUMN a67_internal.package.unpacked_bytes IS 'Of all files in it together';
+COMMENT ON COLUMN a67_internal.package.used_at IS
+    'When it was stored or named last, or the last release that named it went; it stays for a day after that';
 
 CREATE TABLE a67_internal.deployment (
     deployment_id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     owner_id uuid NOT NULL REFERENCES a67_internal."user",
     name text NOT NULL,
+    app_type text NOT NULL DEFAULT 'backend',
     -- desired: written by the owner's commands only
     release integer NOT NULL DEFAULT 1,
     replicas integer NOT NULL,
@@ -35,12 +42,14 @@ CREATE TABLE a67_internal.deployment (
     avoid_nodes uuid[] NOT NULL DEFAULT '{}',
     secrets_version text,
     CONSTRAINT deployment_owner_name_key UNIQUE (owner_id, name),
+    CONSTRAINT deployment_app_type_check CHECK (app_type IN ('backend', 'worker', 'cron')),
     CONSTRAINT deployment_replicas_check CHECK (replicas BETWEEN 0 AND 1000),
     CONSTRAINT deployment_desired_state_check CHECK (desired_state IN ('running', 'stopped', 'removed')),
     CONSTRAINT deployment_status_check CHECK (status IN ('pending', 'deploying', 'running', 'scaling', 'failing',
         'failed', 'stopping', 'stopped'))
 );
 COMMENT ON TABLE a67_internal.deployment IS 'What its owner wants to run, and how far that is true';
+COMMENT ON COLUMN a67_internal.deployment.app_type IS 'The same in every release; a cron app has no replicas but its runs';
 COMMENT ON COLUMN a67_internal.deployment.generation IS 'Grows with every command of the owner';
 COMMENT ON COLUMN a67_internal.deployment.settled_generation IS 'The last generation that was fully reached';
 COMMENT ON COLUMN a67_internal.deployment.seen_generation IS 'The generation for which failures are being counted';
@@ -64,6 +73,7 @@ COMMENT ON COLUMN a67_internal.release.manifest IS 'With the names of env variab
 COMMENT ON COLUMN a67_internal.release.env_sealed IS
     'The env object with its values, sealed with the label release.env_sealed:DEPLOYMENT_ID/NUMBER; NULL when it is empty';
 COMMENT ON COLUMN a67_internal.release.secrets IS 'Names of the secrets in the manifest';
+CREATE INDEX release_package_digest_idx ON a67_internal.release (package_digest);
 CREATE INDEX release_env_sealed_idx ON a67_internal.release (substring(env_sealed FROM 2 FOR 8));
 CREATE INDEX release_secrets_idx ON a67_internal.release (deployment_id, number) WHERE secrets <> '{}';
 
@@ -92,10 +102,20 @@ CREATE TABLE a67_internal.replica (
     next_push_at timestamptz NOT NULL DEFAULT '-infinity',
     secrets_version text,
     observed_generation bigint NOT NULL DEFAULT 0,
+    routed text NOT NULL DEFAULT 'out',
+    drain_until timestamptz NOT NULL DEFAULT '-infinity',
+    cron_run_id bigint,
+    rollout_id uuid,
+    placed_score real,
+    handed integer NOT NULL DEFAULT 0,
+    started_at timestamptz,
+    exit_code integer,
+    duration_ms bigint,
     FOREIGN KEY (deployment_id, release) REFERENCES a67_internal.release,
     CONSTRAINT replica_desired_state_check CHECK (desired_state IN ('running', 'stopped')),
     CONSTRAINT replica_state_check CHECK (state IN ('pending', 'fetching', 'starting', 'running', 'unhealthy', 'failed',
-        'stopping', 'stopped', 'lost'))
+        'finished', 'stopping', 'stopped', 'lost')),
+    CONSTRAINT replica_routed_check CHECK (routed IN ('out', 'joining', 'in', 'draining'))
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE a67_internal.replica IS 'One copy of an app on one node; kept until the node has confirmed that it is gone';
 COMMENT ON COLUMN a67_internal.replica.generation IS 'Of the desired state as the agent is told it; grows when that changes';
@@ -104,6 +124,17 @@ COMMENT ON COLUMN a67_internal.replica.deadline_at IS 'Must have run once by the
 COMMENT ON COLUMN a67_internal.replica.next_push_at IS 'Not sent again before; also the lease of a command under way';
 COMMENT ON COLUMN a67_internal.replica.secrets_version IS
     'Which versions of its secrets were handed out under this generation: others need a new generation';
+COMMENT ON COLUMN a67_internal.replica.routed IS
+    'Whether the ingress sends it requests: in, about to or none lately (joining), no new ones (draining), none (out); written by the ingress worker only';
+COMMENT ON COLUMN a67_internal.replica.drain_until IS
+    'A replica that is to stop is told so not before: the ingress takes it out first, and moves this forward when it is drained';
+COMMENT ON COLUMN a67_internal.replica.cron_run_id IS 'The run of a cron app that it is; such a replica is in no release''s count';
+COMMENT ON COLUMN a67_internal.replica.rollout_id IS 'The rollout whose smoke test it runs; likewise in no count';
+COMMENT ON COLUMN a67_internal.replica.handed IS
+    'Commands to start it that may have reached its node: while there is none, a run has certainly not begun';
+COMMENT ON COLUMN a67_internal.replica.started_at IS 'When a run began, as its node says';
+COMMENT ON COLUMN a67_internal.replica.placed_score IS 'What selection thought of its node when it was chosen';
+COMMENT ON COLUMN a67_internal.replica.exit_code IS 'Of a finished run; 128 + number for a signal';
 COMMENT ON COLUMN a67_internal.replica.observed_generation IS 'The generation of which the node has reported the state';
 CREATE INDEX replica_deployment_id_idx ON a67_internal.replica (deployment_id, release);
 CREATE INDEX replica_node_id_idx ON a67_internal.replica (node_id);

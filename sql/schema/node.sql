@@ -17,12 +17,14 @@ CREATE TABLE a67_internal.node (
     disk_bytes bigint NOT NULL,
     network_bandwidth_mbps real,
     max_concurrent_requests integer NOT NULL,
+    runners text[] NOT NULL DEFAULT '{process}',
     desired_state text NOT NULL DEFAULT 'active',
     facts_version bigint NOT NULL DEFAULT 1,
     registered_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT node_name_check CHECK (name ~ '^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$'),
     CONSTRAINT node_endpoint_check CHECK (endpoint ~ '^https?://' AND length(endpoint) <= 255),
     CONSTRAINT node_services_check CHECK (services <@ '{compute,database,storage,cache}' AND cardinality(services) > 0),
+    CONSTRAINT node_runners_check CHECK (runners <@ '{process,container}' AND cardinality(runners) > 0),
     CONSTRAINT node_labels_check CHECK (jsonb_typeof(labels) = 'object'),
     CONSTRAINT node_desired_state_check CHECK (desired_state IN ('active', 'draining', 'maintenance', 'removed'))
 );

@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 static const uint8_t v4_prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
@@ -75,6 +76,19 @@ a67_ip_is_loopback(const A67Ip *ip)
 	if (is_v4(ip))
 		return ip->bytes[sizeof(v4_prefix)] == 127;
 	return memcmp(ip, &six, sizeof(six)) == 0;
+}
+
+bool
+a67_host_is_loopback(const char *host, size_t len)
+{
+	static const char name[] = "localhost";
+	A67Ip ip;
+
+	if (len >= 2 && host[0] == '[' && host[len - 1] == ']')
+		return a67_ip_parse(host + 1, len - 2, &ip) && a67_ip_is_loopback(&ip);
+	if (a67_ip_parse(host, len, &ip))
+		return a67_ip_is_loopback(&ip);
+	return len == sizeof(name) - 1 && strncasecmp(host, name, len) == 0;
 }
 
 A67Ip

@@ -48,6 +48,9 @@ void a67_ip_text(const A67Ip *ip, char text[A67_IP_TEXT_SIZE]);
 /* 127.0.0.0/8 or ::1. */
 bool a67_ip_is_loopback(const A67Ip *ip);
 
+/* The same of the host of a URL: an address, in brackets or not, or "localhost". */
+bool a67_host_is_loopback(const char *host, size_t len);
+
 /*
  * Whether the address is reachable all over the Internet: none that IANA lists as loopback, private,
  * link-local, shared, reserved, documentation or multicast. An IPv4 address behind NAT64 counts as itself.

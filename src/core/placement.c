@@ -228,17 +228,18 @@ report_resources(const A67Candidate *node, const A67PlaceRequest *request, uint3
 		report->most_free_cpu_milli = (int32_t) cpu;
 }
 
-static bool
-excluded(const A67PlaceRequest *request, uint32_t index)
+/* What the request says of a node; nothing, as if it had no mark, for most. */
+static A67PlaceMark
+mark_of(const A67PlaceRequest *request, uint32_t index)
 {
 	uint32_t i;
 
 	for (i = 0; i < request->mark_count; i++)
 	{
 		if (request->marks[i].index == index)
-			return request->marks[i].excluded;
+			return request->marks[i];
 	}
-	return false;
+	return (A67PlaceMark){.index = index};
 }
 
 static void
@@ -257,7 +258,9 @@ report_node(const A67Candidates *candidates, const A67PlaceRequest *request, uin
 		report->service++;
 	else if (!a67_place_bears_labels(a67_traits(candidates, index), request))
 		report->labels++;
-	else if (excluded(request, index))
+	else if (mark_of(request, index).barred)
+		report->barred++;
+	else if (mark_of(request, index).excluded)
 		report->excluded++;
 	else
 		report_resources(node, request, taken, report);

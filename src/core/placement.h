@@ -57,6 +57,7 @@ typedef struct A67PlaceMark
 	uint32_t replicas; /* of the same deployment, there already */
 	bool avoided;	   /* taken last, like a degraded one */
 	bool excluded;	   /* not taken */
+	bool barred;	   /* not taken either: the app does not allow it */
 } A67PlaceMark;
 
 /* How far a region is from the client. a67_place_order_distances() puts them in order of region. */
@@ -117,6 +118,7 @@ typedef struct A67PlaceReport
 	uint32_t inactive;	   /* their owner takes them out: draining or maintenance */
 	uint32_t service;
 	uint32_t labels;
+	uint32_t barred;
 	uint32_t excluded;
 	uint32_t left;	 /* that only resources could keep out */
 	uint32_t memory; /* of these: how many lack it for one replica, or one more */

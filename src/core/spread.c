@@ -262,7 +262,7 @@ gather(Spread *spread)
 		if (!a67_place_qualifies(spread->candidates, spread->request, gate, i))
 			continue;
 		mark = a67_place_mark(spread->marks, i);
-		if (mark != NULL && mark->excluded)
+		if (mark != NULL && (mark->excluded || mark->barred))
 			continue;
 		if (!add_item(spread, i, mark))
 			return false;

@@ -41,6 +41,12 @@ typedef struct A67FetchRequest
 	 */
 	const char *const *fields;
 	int field_count;
+
+	/*
+	 * "sha256//" and the base64 of the SHA-256 of the server's SubjectPublicKeyInfo: a server that proves to
+	 * hold that key is trusted whoever signed its certificate, any other one is not. NULL: the authorities.
+	 */
+	const char *pin;
 } A67FetchRequest;
 
 /*

@@ -17,6 +17,7 @@
 #include "net/mail.h"
 
 #define TIMEOUT_MAX_MS 600000
+#define PIN_DIGITS	   43 /* 32 bytes in base64, without the padding */
 
 /* ---- what may be asked ---- */
 
@@ -172,6 +173,19 @@ copy_headers(A67Transfer *transfer, const A67FetchRequest *from)
 	return ok;
 }
 
+/* curl would take anything else for the name of a file. */
+static bool
+acceptable_pin(const char *pin)
+{
+	static const char lead[] = "sha256//";
+	static const char alphabet[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	size_t start = sizeof(lead) - 1;
+
+	return strncmp(pin, lead, start) == 0 && strspn(pin + start, alphabet) == PIN_DIGITS &&
+		   strcmp(pin + start + PIN_DIGITS, "=") == 0;
+}
+
 /* ---- memory ---- */
 
 static bool
@@ -192,7 +206,9 @@ acceptable(const A67FetchRequest *request)
 		strnlen(request->body, A67_FETCH_REQUEST_BODY_MAX + 1) > A67_FETCH_REQUEST_BODY_MAX)
 		return false;
 	if (is_mail(request))
-		return a67_mail_acceptable(request);
+		return request->pin == NULL && a67_mail_acceptable(request);
+	if (request->pin != NULL && !acceptable_pin(request->pin))
+		return false;
 	if (!known_method(request->method))
 		return false;
 	if (strncasecmp(request->url, "http://", 7) != 0 &&
@@ -224,6 +240,7 @@ copy_content(A67Transfer *transfer, const A67FetchRequest *from)
 		return ok && transfer->mail != NULL;
 	}
 	ok = copy_text(&transfer->body, from->body) && ok;
+	ok = copy_text(&transfer->pin, from->pin) && ok;
 	ok = copy_headers(transfer, from) && ok;
 	return ok;
 }
@@ -274,6 +291,7 @@ a67_transfer_free(A67Transfer *transfer)
 	free_secret(transfer->body);
 	free(transfer->key);
 	free(transfer->method);
+	free(transfer->pin);
 	free(transfer);
 }
 
@@ -379,6 +397,24 @@ set_method(CURL *easy, const A67Transfer *transfer)
 	curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, transfer->method);
 }
 
+/* Whom to trust. The key is compared after the handshake and before anything is sent. */
+static void
+set_trust(CURL *easy, const A67Transfer *transfer)
+{
+	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	if (transfer->pin != NULL)
+	{
+		curl_easy_setopt(easy, CURLOPT_PINNEDPUBLICKEY, transfer->pin);
+		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
+		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
+	}
+	else if (transfer->ca_file != NULL)
+	{
+		curl_easy_setopt(easy, CURLOPT_CAINFO, transfer->ca_file);
+		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+	}
+}
+
 bool
 a67_transfer_prepare(A67Transfer *transfer, CURL *easy)
 {
@@ -399,11 +435,7 @@ a67_transfer_prepare(A67Transfer *transfer, CURL *easy)
 		curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
 		curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
 	}
-	if (transfer->ca_file != NULL)
-	{
-		curl_easy_setopt(easy, CURLOPT_CAINFO, transfer->ca_file);
-		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
-	}
+	set_trust(easy, transfer);
 	return curl_easy_setopt(easy, CURLOPT_URL, transfer->url) == CURLE_OK;
 }
 
@@ -461,6 +493,8 @@ error_text(CURL *easy, const A67Transfer *transfer, CURLcode code)
 		case CURLE_PEER_FAILED_VERIFICATION:
 		case CURLE_SSL_CACERT_BADFILE:
 			return "tls failed";
+		case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
+			return "not the pinned key";
 		case CURLE_UNSUPPORTED_PROTOCOL: /* HTTP/0.9: the URL's scheme was checked before */
 		case CURLE_WEIRD_SERVER_REPLY:
 		case CURLE_BAD_CONTENT_ENCODING:

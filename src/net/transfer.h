@@ -21,6 +21,7 @@ typedef struct A67Transfer
 	char *method;
 	char *url;
 	char *body;
+	char *pin; /* NULL: authorities vouch for the server */
 	int timeout_ms;
 	int64_t queued_ms;
 	CURL *easy;					/* while open */

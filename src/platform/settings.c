@@ -32,12 +32,17 @@ int a67_push_timeout;
 int a67_push_concurrency;
 int a67_outbound_timeout;
 int a67_deploy_timeout;
+int a67_drain_timeout;
 int a67_node_token_lifetime;
 int a67_metrics_retention;
+int a67_log_retention;
+int a67_log_size;
+int a67_log_rate;
 int a67_max_clients;
 int a67_max_header_size;
 int a67_max_body_size;
 int a67_package_max_size;
+int a67_releases_kept;
 int a67_header_timeout;
 int a67_idle_timeout;
 int a67_request_timeout;
@@ -47,6 +52,16 @@ int a67_password_iterations;
 bool a67_registration;
 bool a67_outbound_private;
 char *a67_outbound_ca_file;
+bool a67_ingress;
+char *a67_ingress_address;
+int a67_ingress_port;
+char *a67_ingress_domain;
+char *a67_ingress_public;
+char *a67_ingress_certificate_file;
+char *a67_ingress_directory;
+char *a67_haproxy_path;
+char *a67_dns_nameservers;
+int a67_dns_ttl;
 char *a67_master_key_file;
 char *a67_master_key_command;
 char *a67_public_url;
@@ -111,10 +126,22 @@ static const IntegerSetting integers[] = {
 	 &a67_outbound_timeout, 10 * SECOND, 10, 5 * MINUTE, PGC_SIGHUP, GUC_UNIT_MS},
 	{"a67.deploy_timeout", "Time that a replica has to become healthy.", &a67_deploy_timeout,
 	 5 * MINUTE, SECOND, 24 * HOUR, PGC_SIGHUP, GUC_UNIT_MS},
+	{"a67.drain_timeout", "Time that requests to a replica that is to stop have to end.",
+	 &a67_drain_timeout, 10 * SECOND, 0, HOUR, PGC_SIGHUP, GUC_UNIT_MS},
+	{"a67.ingress_port", "TCP port of the ingress.", &a67_ingress_port, 8080, 1, 65535, PGC_SIGHUP,
+	 0},
+	{"a67.dns_ttl", "Time for which resolvers may keep the records of the DNS views.", &a67_dns_ttl,
+	 30, 1, 86400, PGC_SIGHUP, GUC_UNIT_S},
 	{"a67.node_token_lifetime", "Time that a node token is valid.", &a67_node_token_lifetime,
 	 24 * HOUR, MINUTE, 24 * HOUR, PGC_SIGHUP, GUC_UNIT_MS},
 	{"a67.metrics_retention", "Time for which metrics of nodes and of the system are kept.",
 	 &a67_metrics_retention, 7 * 24 * 60, 60, 10 * 366 * 24 * 60, PGC_SIGHUP, GUC_UNIT_MIN},
+	{"a67.log_retention", "Time for which output of applications is kept; 0: none is taken.",
+	 &a67_log_retention, 3 * 24 * 60, 0, 366 * 24 * 60, PGC_SUSET, GUC_UNIT_MIN},
+	{"a67.log_size", "Output of applications that is kept of one user.", &a67_log_size, 256 * KB,
+	 1 * KB, 1024 * MB, PGC_SUSET, GUC_UNIT_KB},
+	{"a67.log_rate", "Bytes of output that a node may send in a second.", &a67_log_rate, 256 * KB,
+	 4 * KB, 1 << 30, PGC_SUSET, GUC_UNIT_BYTE},
 	{"a67.max_clients", "Number of connections that a listener keeps open.", &a67_max_clients, 1024,
 	 1, 100000, PGC_SIGHUP, 0},
 	{"a67.max_header_size", "Largest header of an HTTP request.", &a67_max_header_size, 16 * KB,
@@ -123,6 +150,8 @@ static const IntegerSetting integers[] = {
 	 1 * MB, 1 * KB, 256 * MB, PGC_SIGHUP, GUC_UNIT_BYTE},
 	{"a67.package_max_size", "Largest application package.", &a67_package_max_size, 64 * MB, 1 * KB,
 	 1000 * MB, PGC_SIGHUP, GUC_UNIT_BYTE},
+	{"a67.releases_kept", "Releases of a deployment that are kept beside the stable one.",
+	 &a67_releases_kept, 5, 1, 100, PGC_SIGHUP, 0},
 	{"a67.header_timeout", "Time that a client has to send the header of a request.",
 	 &a67_header_timeout, 10 * SECOND, 10, 10 * MINUTE, PGC_SIGHUP, GUC_UNIT_MS},
 	{"a67.idle_timeout", "Time after which an idle connection is closed.", &a67_idle_timeout,
@@ -149,6 +178,8 @@ typedef struct BooleanSetting
 static const BooleanSetting booleans[] = {
 	{"a67.registration", "Whether strangers may make an account.", &a67_registration, true,
 	 PGC_SUSET},
+	{"a67.ingress", "Whether HAProxy leads requests to the replicas.", &a67_ingress, false,
+	 PGC_SIGHUP},
 	{"a67.outbound_private",
 	 "Whether webhooks, mail and other requests to addresses that users chose may reach private "
 	 "networks.",
@@ -202,6 +233,104 @@ check_file_name(char **value, void **extra, GucSource source)
 		return true;
 	GUC_check_errdetail("It must not be longer than %d characters.", MAXPGPATH - 1);
 	return false;
+}
+
+/* Names in lower case, each of labels of letters, digits and "-"; at most `most` of them, with commas between. */
+static bool
+names_ok(const char *text, int most)
+{
+	size_t label = 0;
+	size_t name = 0;
+
+	for (const char *c = text;; c++)
+	{
+		bool edge = *c == '.' || *c == ',' || *c == '\0';
+
+		if (edge && (label == 0 || label > 63 || c[-1] == '-' || name > 190))
+			return false;
+		if (*c == '\0')
+			return most > 0;
+		if (*c == ',' && --most <= 0)
+			return false;
+		if (!edge && !(*c >= 'a' && *c <= 'z') && !(*c >= '0' && *c <= '9') &&
+			!(*c == '-' && label > 0))
+			return false;
+		label = edge ? 0 : label + 1;
+		name = *c == ',' ? 0 : name + 1;
+	}
+}
+
+static bool
+check_ingress_domain(char **value, void **extra, GucSource source)
+{
+	if (names_ok(*value, 1))
+		return true;
+	GUC_check_errdetail("It must be a domain name in lower case, like \"apps.example.org\".");
+	return false;
+}
+
+static bool
+check_names(char **value, void **extra, GucSource source)
+{
+	if ((*value)[0] == '\0' || names_ok(*value, 8))
+		return true;
+	GUC_check_errdetail("It must be names in lower case with commas between, at most 8.");
+	return false;
+}
+
+/* IP addresses with commas between, or one name. */
+static bool
+check_ingress_public(char **value, void **extra, GucSource source)
+{
+	const char *at = *value;
+	int count = 0;
+
+	while (*at != '\0' && count < 8)
+	{
+		char one[INET6_ADDRSTRLEN];
+		size_t len = strcspn(at, ",");
+		struct in6_addr any;
+
+		if (len >= sizeof(one))
+			break;
+		memcpy(one, at, len);
+		one[len] = '\0';
+		if (inet_pton(AF_INET, one, &any) != 1 && inet_pton(AF_INET6, one, &any) != 1)
+			break;
+		count++;
+		at += len;
+		if (at[0] == ',' && at[1] != '\0')
+			at++;
+	}
+	if (*at == '\0' || names_ok(*value, 1))
+		return true;
+	GUC_check_errdetail("It must be IP addresses with commas between, at most 8, or one name.");
+	return false;
+}
+
+/* Names that go into the configuration of HAProxy and into a command line without being quoted. */
+static bool
+check_plain_path(char **value, void **extra, GucSource source)
+{
+	size_t len = strlen(*value);
+
+	if (len <= 80 &&
+		strspn(*value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-") == len)
+		return true;
+	GUC_check_errdetail("It must be at most 80 letters, digits and \"/._-\".");
+	return false;
+}
+
+static bool
+check_ingress_directory(char **value, void **extra, GucSource source)
+{
+	if ((*value)[0] == '\0' || strchr("/.-", (*value)[strlen(*value) - 1]) != NULL ||
+		(*value)[0] == '-')
+	{
+		GUC_check_errdetail("It must be the name of a directory.");
+		return false;
+	}
+	return check_plain_path(value, extra, source);
 }
 
 static bool
@@ -309,6 +438,20 @@ static const StringSetting strings[] = {
 	 PGC_POSTMASTER, 0, check_not_empty, NULL},
 	{"a67.listen_address", "IP address on which the listeners accept connections.",
 	 &a67_listen_address, "127.0.0.1", PGC_POSTMASTER, 0, check_listen_address, NULL},
+	{"a67.ingress_address", "IP address on which the ingress accepts connections.",
+	 &a67_ingress_address, "127.0.0.1", PGC_SIGHUP, 0, check_listen_address, NULL},
+	{"a67.ingress_domain", "Domain below which each deployment has a name.", &a67_ingress_domain,
+	 "localhost", PGC_SIGHUP, 0, check_ingress_domain, NULL},
+	{"a67.ingress_public", "Addresses, or the name, by which clients reach the ingress.",
+	 &a67_ingress_public, "", PGC_SIGHUP, 0, check_ingress_public, NULL},
+	{"a67.ingress_certificate_file", "File of the certificates and keys of the ingress (PEM).",
+	 &a67_ingress_certificate_file, "", PGC_SIGHUP, 0, check_plain_path, NULL},
+	{"a67.ingress_directory", "Directory of the configuration and the sockets of HAProxy.",
+	 &a67_ingress_directory, "a67_ingress", PGC_SIGHUP, 0, check_ingress_directory, NULL},
+	{"a67.haproxy_path", "Program file of HAProxy; empty: somebody else starts it.",
+	 &a67_haproxy_path, "/usr/sbin/haproxy", PGC_SIGHUP, 0, check_plain_path, NULL},
+	{"a67.dns_nameservers", "Names of the name servers of the ingress domain.",
+	 &a67_dns_nameservers, "", PGC_SIGHUP, 0, check_names, NULL},
 	{"a67.master_key_file", "File of the key under which secrets are sealed.", &a67_master_key_file,
 	 "a67_master.key", PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_not_empty, NULL},
 	{"a67.master_key_command", "Shell command that prints master keys.", &a67_master_key_command,

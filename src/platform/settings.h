@@ -51,12 +51,17 @@ extern int a67_push_timeout;	   /* ms */
 extern int a67_push_concurrency;
 extern int a67_outbound_timeout;	/* ms */
 extern int a67_deploy_timeout;		/* ms */
+extern int a67_drain_timeout;		/* ms; read in SQL */
 extern int a67_node_token_lifetime; /* ms */
 extern int a67_metrics_retention;	/* minutes */
+extern int a67_log_retention;		/* minutes; read in SQL, as are the next two */
+extern int a67_log_size;			/* kB */
+extern int a67_log_rate;			/* bytes a second */
 extern int a67_max_clients;			/* per listener */
 extern int a67_max_header_size;		/* bytes */
 extern int a67_max_body_size;		/* bytes */
 extern int a67_package_max_size;	/* bytes */
+extern int a67_releases_kept;		/* read in SQL */
 extern int a67_header_timeout;		/* ms */
 extern int a67_idle_timeout;		/* ms */
 extern int a67_request_timeout;		/* ms */
@@ -66,6 +71,16 @@ extern int a67_password_iterations;
 extern bool a67_registration;
 extern bool a67_outbound_private;
 extern char *a67_outbound_ca_file;
+extern bool a67_ingress;
+extern char *a67_ingress_address;
+extern int a67_ingress_port;
+extern char *a67_ingress_domain;
+extern char *a67_ingress_public;
+extern char *a67_ingress_certificate_file;
+extern char *a67_ingress_directory;
+extern char *a67_haproxy_path;
+extern char *a67_dns_nameservers; /* read in SQL, as is the next */
+extern int a67_dns_ttl;			  /* s */
 extern char *a67_master_key_file;
 extern char *a67_master_key_command;
 extern char *a67_public_url;

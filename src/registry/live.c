@@ -281,9 +281,8 @@ a67_live_epoch(void)
 	return a67_live_header ? pg_atomic_read_u64(&a67_live_header->epoch) : 0;
 }
 
-/* Adds to the fading history; the place's spinlock or the exclusive lock is held. */
-static void
-add_history(uint32 place, TimestampTz now, const A67History *seen)
+void
+a67_live_add_history(uint32 place, TimestampTz now, const A67History *seen)
 {
 	A67Candidate *node = &a67_live_nodes[place];
 	A67LiveSlot *slot = &a67_live_slots[place];
@@ -300,9 +299,9 @@ add_history(uint32 place, TimestampTz now, const A67History *seen)
 	keep_bound(place);
 }
 
-/* Lets selections see the metrics of a beat. */
+/* Lets selections see the metrics of a beat; what it has counted is left out when that is in the history already. */
 static void
-show_metrics(uint32 place, const A67NodeMetrics *metrics, TimestampTz now)
+show_metrics(uint32 place, const A67NodeMetrics *metrics, bool counted, TimestampTz now)
 {
 	A67Candidate *node = &a67_live_nodes[place];
 	A67History seen = {(double) metrics->requests, (double) metrics->failures, metrics->latency_ms,
@@ -313,8 +312,8 @@ show_metrics(uint32 place, const A67NodeMetrics *metrics, TimestampTz now)
 	node->active_connections =
 		metrics->active_requests >= 0 ? (uint32) metrics->active_requests : A67_UNKNOWN_COUNT;
 	node->metrics_at = Max(node->metrics_at, a67_live_tenths(a67_live_header->base, now));
-	if (metrics->requests > 0 || metrics->latency_ms >= 0)
-		add_history(place, now, &seen);
+	if (counted && (metrics->requests > 0 || metrics->latency_ms >= 0))
+		a67_live_add_history(place, now, &seen);
 	else
 		keep_bound(place);
 }
@@ -325,16 +324,18 @@ store(uint32 place, const A67Beat *beat, TimestampTz now)
 {
 	A67LiveSlot *slot = &a67_live_slots[place];
 	A67NodeMetrics waiting = slot->beat.metrics;
+	bool routed;
 
 	slot->last_seen_at = Max(slot->last_seen_at, now);
 	if (beat->seq < slot->beat.seq)
 		return;
 	slot->beat.seq = beat->seq;
 	slot->beat.metrics = beat->metrics;
+	routed = a67_live_take_traffic(slot, &slot->beat.metrics);
+	show_metrics(place, &slot->beat.metrics, !routed, now);
 	if (slot->written != slot->flushed)
 		a67_counts_add(&slot->beat.metrics, &waiting);
 	slot->written++;
-	show_metrics(place, &beat->metrics, now);
 }
 
 A67LiveResult
@@ -386,7 +387,9 @@ a67_live_ack(const uint8 node_id[16], const A67Beat *beat, TimestampTz now, uint
 		slot->beat = *beat;
 		slot->last_seen_at = Max(slot->last_seen_at, now);
 		slot->flushed = ++slot->written;
-		show_metrics(place, &beat->metrics, now);
+		if (slot->routed && a67_ingress)
+			slot->beat.metrics.active_requests = slot->routed_active;
+		show_metrics(place, &slot->beat.metrics, !(slot->routed && a67_ingress), now);
 	}
 	LWLockRelease(a67_lock(A67_LOCK_LIVE));
 }
@@ -465,27 +468,6 @@ a67_live_clear(void)
 	header->built = header->overflowed = header->complained = false;
 	header->published++;
 	LWLockRelease(a67_lock(A67_LOCK_LIVE));
-}
-
-bool
-a67_live_observe(const uint8 node_id[16], double requests, double failures, double latency_ms,
-				 TimestampTz now)
-{
-	A67History seen = {requests, failures, latency_ms, 0, 0};
-	uint32 place;
-
-	if (a67_live_header == NULL)
-		return false;
-	LWLockAcquire(a67_lock(A67_LOCK_LIVE), LW_SHARED);
-	place = a67_live_place(node_id);
-	if (place != A67_NO_PLACE)
-	{
-		SpinLockAcquire(&a67_live_slots[place].lock);
-		add_history(place, now, &seen);
-		SpinLockRelease(&a67_live_slots[place].lock);
-	}
-	LWLockRelease(a67_lock(A67_LOCK_LIVE));
-	return place != A67_NO_PLACE;
 }
 
 /* ---- reading ----------------------------------------------------------------------------------- */

@@ -74,12 +74,21 @@ void a67_live_forget_at_commit(const uint8 node_id[16]);
 /* Drops everything (the extension went away); the next selection builds it anew. */
 void a67_live_clear(void);
 
+/* What the ingress saw of a node: requests and failures since its last look, their mean latency (NaN: unknown). */
+typedef struct A67LiveTraffic
+{
+	double requests;
+	double failures;
+	double latency_ms;
+	int32 active; /* under way now; -1: it does not count for this node */
+} A67LiveTraffic;
+
 /*
- * Adds to a node's history what somebody else saw of it: requests and failures since the last call, and
- * their mean latency (NaN: unknown). False when the table has no such node. Never throws.
+ * Adds that to the node's history. While a67.ingress is on and active is known, the requests, failures and
+ * active requests of the node's own beats are replaced by these: nothing is counted twice, and rows get them
+ * with the next beat. False when the table has no such node. Never throws.
  */
-bool a67_live_observe(const uint8 node_id[16], double requests, double failures, double latency_ms,
-					  TimestampTz now);
+bool a67_live_observe(const uint8 node_id[16], const A67LiveTraffic *traffic, TimestampTz now);
 
 /* Works out anew what follows from a67.score_weights; for the one process that watches the settings. */
 void a67_live_reweigh(void);

@@ -117,14 +117,20 @@ a67_sql_live_forget(PG_FUNCTION_ARGS)
 
 PG_FUNCTION_INFO_V1(a67_sql_live_observe);
 
-/* _live_observe(node_id uuid, requests float8, failures float8, latency_ms float8) returns boolean; not strict */
+/*
+ * _live_observe(node_id uuid, requests float8, failures float8, latency_ms float8, active integer) returns boolean;
+ * not strict
+ */
 Datum
 a67_sql_live_observe(PG_FUNCTION_ARGS)
 {
+	A67LiveTraffic traffic = {0};
+
 	if (PG_ARGISNULL(0))
 		PG_RETURN_BOOL(false);
-	PG_RETURN_BOOL(
-		a67_live_observe(PG_GETARG_UUID_P(0)->data, PG_ARGISNULL(1) ? 0 : PG_GETARG_FLOAT8(1),
-						 PG_ARGISNULL(2) ? 0 : PG_GETARG_FLOAT8(2),
-						 PG_ARGISNULL(3) ? NAN : PG_GETARG_FLOAT8(3), GetCurrentTimestamp()));
+	traffic.requests = PG_ARGISNULL(1) ? 0 : PG_GETARG_FLOAT8(1);
+	traffic.failures = PG_ARGISNULL(2) ? 0 : PG_GETARG_FLOAT8(2);
+	traffic.latency_ms = PG_ARGISNULL(3) ? NAN : PG_GETARG_FLOAT8(3);
+	traffic.active = PG_ARGISNULL(4) ? -1 : PG_GETARG_INT32(4);
+	PG_RETURN_BOOL(a67_live_observe(PG_GETARG_UUID_P(0)->data, &traffic, GetCurrentTimestamp()));
 }

@@ -16,6 +16,7 @@
 #include "storage/s_lock.h"
 #include "utils/hsearch.h"
 
+#include "core/history.h"
 #include "core/placement.h"
 #include "registry/live.h"
 #include "registry/live_facts.h"
@@ -32,6 +33,10 @@ typedef struct A67LiveSlot
 	TimestampTz last_seen_at; /* 0: no beat since the table was made */
 	double latency_of;		  /* A67History */
 	A67Beat beat;			  /* boot_id "": the fast path does not know the node */
+	bool routed;			  /* the ingress counts what the node serves, not its beats */
+	int32 routed_active;	  /* requests under way, as the ingress saw last */
+	int64 routed_requests;	  /* what it has counted since the last beat */
+	int64 routed_failures;
 	uint8 owner_id[16];
 	int64 memory_bytes; /* capacity */
 	int64 disk_bytes;
@@ -89,6 +94,12 @@ extern float *a67_live_bounds; /* a67_score_bound() of each place by header->wei
 
 /* Tenths of a second since base, at least 1: 0 stands for never. */
 uint32 a67_live_tenths(TimestampTz base, TimestampTz at);
+
+/* Adds to the fading history of a place; its spinlock or the exclusive lock is held. */
+void a67_live_add_history(uint32 place, TimestampTz now, const A67History *seen);
+
+/* live_traffic.c: puts what the ingress has counted into a beat's metrics, likewise; whether it counts at all. */
+bool a67_live_take_traffic(A67LiveSlot *slot, A67NodeMetrics *metrics);
 
 /* Both need A67_LOCK_LIVE. The place of a node, and an owner; A67_NO_PLACE and NULL when unknown. */
 uint32 a67_live_place(const uint8 node_id[16]);

@@ -5,10 +5,13 @@
  */
 #include "postgres.h"
 
+#include "common/base64.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
 
+#include "core/encode.h"
+#include "core/http/tls.h"
 #include "core/nodefsm.h"
 #include "core/pace.h"
 #include "platform/errors.h"
@@ -124,6 +127,29 @@ a67_sql_backoff_ms(PG_FUNCTION_ARGS)
 		a67_error_parameter("cap_ms", "It must not be less than \"base_ms\".");
 	most = Min(base << Min(attempt - 1, DOUBLINGS_MAX), cap);
 	PG_RETURN_INT32((int32) (most - (int64) a67_random_below(&state, (uint64_t) (most / 2 + 1))));
+}
+
+PG_FUNCTION_INFO_V1(a67_sql_node_pin);
+
+/*
+ * _node_pin(public_key text) returns text; strict: what fetch.h calls the pin of the server whose key that is,
+ * an Ed25519 key in base64url. Of a text that is no key: a pin that no server has.
+ */
+Datum
+a67_sql_node_pin(PG_FUNCTION_ARGS)
+{
+	text *public_key = PG_GETARG_TEXT_PP(0);
+	uint8_t key[A67_TLS_SEED_BYTES];
+	uint8_t pin[A67_TLS_PIN_BYTES];
+	char digits[45] = "";
+	size_t count = 0;
+
+	if (!a67_base64url_decode(VARDATA_ANY(public_key), VARSIZE_ANY_EXHDR(public_key), key,
+							  sizeof(key), &count) ||
+		count != sizeof(key) || a67_tls_ed25519_pin(key, pin) != 0)
+		memset(pin, 0, sizeof(pin));
+	(void) pg_b64_encode((const char *) pin, sizeof(pin), digits, sizeof(digits) - 1);
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("sha256//%s", digits)));
 }
 
 PG_FUNCTION_INFO_V1(a67_sql_is_admin);

@@ -46,7 +46,11 @@ find_named(A67Selection *selection, const A67LiveView *view, A67PlaceMark *marks
 
 		if (index == A67_NO_PLACE)
 			continue;
-		marks[count++] = (A67PlaceMark){index, named->replicas, named->avoided, named->excluded};
+		marks[count++] = (A67PlaceMark){.index = index,
+										.replicas = named->replicas,
+										.avoided = named->avoided,
+										.excluded = named->excluded,
+										.barred = named->barred};
 	}
 	selection->request.marks = marks;
 	selection->request.mark_count = count;
@@ -123,6 +127,25 @@ a67_select(A67Selection *selection)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 }
 
+void
+a67_select_scores(A67Selection *selection, double *scores)
+{
+	A67ScoreParts parts;
+	A67LiveView view;
+
+	a67_live_view_open(&view, selection->owner_id);
+	look_from_now(selection, view.base);
+	for (uint32 i = 0; i < selection->named_count; i++)
+	{
+		uint32 index = a67_live_view_find(&view, selection->named[i].node_id);
+
+		scores[i] = -1;
+		if (index != A67_NO_PLACE)
+			scores[i] = a67_score(&view.candidates.nodes[index], &selection->request.view, &parts);
+	}
+	a67_live_view_close(&view);
+}
+
 /* ---- what was short ---------------------------------------------------------------------------- */
 
 /* "3 are failed", "1 is offline": one reason more in the sentence. */
@@ -197,6 +220,8 @@ a67_select_shortage(const A67Selection *selection)
 				   "are taken out by their owner");
 		add_reason(&text, report->service, "lacks the service", "lack the service");
 		add_reason(&text, report->labels, "lacks the labels", "lack the labels");
+		add_reason(&text, report->barred, "is ruled out by the manifest",
+				   "are ruled out by the manifest");
 		add_reason(&text, report->excluded, "is being filled by others",
 				   "are being filled by others");
 		appendStringInfoChar(&text, '.');
@@ -218,17 +243,19 @@ all_failed(const A67PlaceReport *report)
 }
 
 void
-a67_select_raise(const A67Selection *selection, int replicas)
+a67_select_raise(const A67Selection *selection, int replicas, const char *note)
 {
+	const char *shortage = a67_select_shortage(selection);
+	const char *detail = note[0] == '\0' ? shortage : psprintf("%s %s", shortage, note);
+
 	if (all_failed(&selection->report))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES), errmsg("all nodes failed"),
-				 errdetail("%s", a67_select_shortage(selection)),
+				 errdetail("%s", detail),
 				 errhint("Look at a67.node and a67.alert; bring nodes back, or join others.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-			 errmsg("insufficient capacity for %d replicas", replicas),
-			 errdetail("%s", a67_select_shortage(selection)),
+			 errmsg("insufficient capacity for %d replicas", replicas), errdetail("%s", detail),
 			 errhint("Join another node, activate one that was taken out, or ask for less.")));
 	pg_unreachable();
 }

@@ -21,7 +21,8 @@ typedef struct A67NamedNode
 	uint8 node_id[16];
 	uint32 replicas;
 	bool avoided;
-	bool excluded;
+	bool excluded; /* somebody else fills it at this moment */
+	bool barred;   /* the app does not allow it */
 } A67NamedNode;
 
 /* A node that was chosen, as it was at that moment. */
@@ -53,13 +54,17 @@ typedef struct A67Selection
 /* Fills in chosen, placed and report. May throw. */
 void a67_select(A67Selection *selection);
 
+/* The composite score of each of the named nodes, negative for one that the view has not. May throw. */
+void a67_select_scores(A67Selection *selection, double *scores);
+
 /* Why the rest found no node, as full sentences; palloc'd. */
 char *a67_select_shortage(const A67Selection *selection);
 
 /*
  * Raises the error of a selection for `replicas` that was not complete: "all nodes failed" when nothing but
- * failure keeps every node out, else "insufficient capacity".
+ * failure keeps every node out, else "insufficient capacity". `note` is added to the detail.
  */
-pg_attribute_noreturn() void a67_select_raise(const A67Selection *selection, int replicas);
+pg_attribute_noreturn() void a67_select_raise(const A67Selection *selection, int replicas,
+											  const char *note);
 
 #endif /* A67_SELECT_H */

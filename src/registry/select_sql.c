@@ -189,6 +189,7 @@ typedef enum Naming
 	NAMING_HELD, /* once for each replica there */
 	NAMING_AVOIDED,
 	NAMING_EXCLUDED,
+	NAMING_BARRED,
 	NAMINGS
 } Naming;
 
@@ -202,12 +203,13 @@ add_names(Names *names, Naming naming, const Datum *ids, int count)
 		node->replicas += naming == NAMING_HELD;
 		node->avoided |= naming == NAMING_AVOIDED;
 		node->excluded |= naming == NAMING_EXCLUDED;
+		node->barred |= naming == NAMING_BARRED;
 	}
 }
 
-/* Arguments at .. at + 2 are lists of node ids: held, avoided, excluded. */
+/* Arguments from `at` on are lists of node ids, one for each naming from `first` on. */
 static void
-take_names(FunctionCallInfo fcinfo, int at, A67Selection *selection)
+take_names(FunctionCallInfo fcinfo, int at, Naming first, A67Selection *selection)
 {
 	Datum *ids[NAMINGS];
 	int counts[NAMINGS];
@@ -215,12 +217,12 @@ take_names(FunctionCallInfo fcinfo, int at, A67Selection *selection)
 	Names names = {0};
 	HASHCTL control;
 
-	for (int i = 0; i < NAMINGS; i++)
+	for (int i = first; i < NAMINGS; i++)
 	{
 		bool *nulls;
 
-		deconstruct_array(PG_GETARG_ARRAYTYPE_P(at + i), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR,
-						  &ids[i], &nulls, &counts[i]);
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(at + i - first), UUIDOID, UUID_LEN, false,
+						  TYPALIGN_CHAR, &ids[i], &nulls, &counts[i]);
 		total += counts[i];
 	}
 	if (total == 0)
@@ -232,7 +234,7 @@ take_names(FunctionCallInfo fcinfo, int at, A67Selection *selection)
 	names.index =
 		hash_create("a67 named nodes", total, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	names.nodes = palloc(sizeof(A67NamedNode) * total);
-	for (int i = 0; i < NAMINGS; i++)
+	for (int i = first; i < NAMINGS; i++)
 		add_names(&names, (Naming) i, ids[i], counts[i]);
 	hash_destroy(names.index);
 	selection->named = names.nodes;
@@ -364,7 +366,7 @@ a67_sql_node_select(PG_FUNCTION_ARGS)
 		a67_select(&selection);
 	}
 	if (selection.placed < (int) request->count)
-		a67_select_raise(&selection, (int) request->count);
+		a67_select_raise(&selection, (int) request->count, "");
 	InitMaterializedSRF(fcinfo, 0);
 	put_chosen((ReturnSetInfo *) fcinfo->resultinfo, &selection);
 	PG_RETURN_VOID();
@@ -384,8 +386,8 @@ PG_FUNCTION_INFO_V1(a67_sql_place);
 
 /*
  * _place(owner_id uuid, count integer, memory_bytes bigint, cpu float8, disk_bytes bigint, held uuid[],
- *        avoided uuid[], excluded uuid[], now timestamptz, seed bigint)
- * returns table (ordinal integer, node_id uuid, shortage text); strict
+ *        avoided uuid[], excluded uuid[], barred uuid[], now timestamptz, seed bigint)
+ * returns table (ordinal integer, node_id uuid, shortage text, score float8); strict
  *
  * One row for each replica that found a node, then, if there are fewer than asked for, one that says why.
  */
@@ -394,15 +396,15 @@ a67_sql_place(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	A67Selection selection;
-	Datum values[3];
-	bool nulls[3] = {false, false, true};
+	Datum values[4];
+	bool nulls[4] = {false, false, true, false};
 
 	take_owner(&selection, PG_GETARG_UUID_P(0));
 	take_count(&selection.request, PG_GETARG_INT32(1));
 	take_need(&selection.request, PG_GETARG_INT64(2), PG_GETARG_FLOAT8(3), PG_GETARG_INT64(4));
-	take_names(fcinfo, 5, &selection);
-	selection.now = PG_GETARG_TIMESTAMPTZ(8);
-	selection.request.seed = (uint64_t) PG_GETARG_INT64(9);
+	take_names(fcinfo, 5, NAMING_HELD, &selection);
+	selection.now = PG_GETARG_TIMESTAMPTZ(9);
+	selection.request.seed = (uint64_t) PG_GETARG_INT64(10);
 	a67_select(&selection);
 	InitMaterializedSRF(fcinfo, 0);
 	values[2] = (Datum) 0;
@@ -410,12 +412,13 @@ a67_sql_place(PG_FUNCTION_ARGS)
 	{
 		values[0] = Int32GetDatum(i + 1);
 		values[1] = UUIDPGetDatum((const pg_uuid_t *) selection.chosen[i].node_id);
+		values[3] = Float8GetDatum(selection.chosen[i].choice.score);
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	if (selection.placed < (int) selection.request.count)
 	{
 		values[0] = Int32GetDatum(selection.placed + 1);
-		nulls[1] = true;
+		nulls[1] = nulls[3] = true;
 		nulls[2] = false;
 		values[2] = CStringGetTextDatum(a67_select_shortage(&selection));
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
@@ -423,10 +426,44 @@ a67_sql_place(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+PG_FUNCTION_INFO_V1(a67_sql_node_scores);
+
+/*
+ * _node_scores(owner_id uuid, node_ids uuid[], now timestamptz)
+ * returns table (node_id uuid, score float8); strict
+ *
+ * The composite score of each of these nodes of the owner's that the live nodes have.
+ */
+Datum
+a67_sql_node_scores(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	A67Selection selection;
+	double *scores;
+
+	take_owner(&selection, PG_GETARG_UUID_P(0));
+	take_names(fcinfo, 1, NAMING_BARRED, &selection);
+	selection.now = PG_GETARG_TIMESTAMPTZ(2);
+	scores = palloc(sizeof(double) * (selection.named_count + 1));
+	a67_select_scores(&selection, scores);
+	InitMaterializedSRF(fcinfo, 0);
+	for (uint32 i = 0; i < selection.named_count; i++)
+	{
+		Datum values[2] = {UUIDPGetDatum((const pg_uuid_t *) selection.named[i].node_id),
+						   Float8GetDatum(scores[i])};
+		bool nulls[2] = {false, false};
+
+		if (scores[i] >= 0)
+			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	PG_RETURN_VOID();
+}
+
 PG_FUNCTION_INFO_V1(a67_sql_capacity_check);
 
 /*
- * _capacity_check(owner_id uuid, replicas integer, memory_bytes bigint, cpu float8, disk_bytes bigint)
+ * _capacity_check(owner_id uuid, replicas integer, memory_bytes bigint, cpu float8, disk_bytes bigint,
+ *                 barred uuid[], note text)
  * returns void; strict
  *
  * Raises when not even one of them fits: what fits in part is placed in part, the rest when there is room.
@@ -440,10 +477,11 @@ a67_sql_capacity_check(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 	take_owner(&selection, PG_GETARG_UUID_P(0));
 	take_need(&selection.request, PG_GETARG_INT64(2), PG_GETARG_FLOAT8(3), PG_GETARG_INT64(4));
+	take_names(fcinfo, 5, NAMING_BARRED, &selection);
 	selection.request.count = 1;
 	selection.now = GetCurrentTimestamp();
 	a67_select(&selection);
 	if (selection.placed == 0)
-		a67_select_raise(&selection, PG_GETARG_INT32(1));
+		a67_select_raise(&selection, PG_GETARG_INT32(1), text_to_cstring(PG_GETARG_TEXT_PP(6)));
 	PG_RETURN_VOID();
 }

@@ -6,7 +6,7 @@ the caller keeps it (the demo does). Standard library and psycopg only.
 """
 
 from .agent import Agent
-from .app import deterministic_tar, manifest, package_of
+from .app import deterministic_tar, manifest, package_of, random_package
 from .client import Client, Response
 from .cloud import Cloud
 from .server import Cluster
@@ -14,5 +14,5 @@ from .wait import wait_until
 
 __all__ = [
     "Agent", "Client", "Cloud", "Cluster", "Response",
-    "deterministic_tar", "manifest", "package_of", "wait_until",
+    "deterministic_tar", "manifest", "package_of", "random_package", "wait_until",
 ]

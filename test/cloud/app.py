@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -29,6 +30,11 @@ def package_of(*paths):
                               for path in (paths or (HELLO,))})
 
 
+def random_package(size):
+    """A package of about that many bytes, which no compression makes smaller."""
+    return deterministic_tar({"noise": os.urandom(size)})
+
+
 def manifest(name, package, /, **changes):
     """The manifest of a hello deployment; changes replace fields, None removes one."""
     whole = {
@@ -39,7 +45,7 @@ def manifest(name, package, /, **changes):
         "entrypoint": ["python3", "hello.py"],
         "replicas": 1,
         "resources": {"memory": "32MB", "cpu": 0.1},
-        "health_check": {"path": "/health", "interval": "500ms", "timeout": "1s", "retries": 3},
+        "health_check": {"path": "/health", "interval": "500ms", "timeout": "500ms", "retries": 6},
         **changes,
     }
     return {key: value for key, value in whole.items() if value is not None}

@@ -106,9 +106,9 @@ class Cloud:
         return self.cluster.rows("SELECT * FROM a67.replica WHERE deployment = %s", name)
 
     def endpoints(self, name):
-        """Where the deployment answers, as view a67.endpoint has it."""
-        return self.cluster.rows(
-            "SELECT url, node FROM a67.endpoint WHERE deployment = %s ORDER BY node, url", name)
+        """Where the deployment's replicas answer, as view a67.endpoint has it."""
+        return self.cluster.rows("SELECT url, node FROM a67.endpoint WHERE deployment = %s AND kind = 'replica' "
+                                 "ORDER BY node, url", name)
 
     def answers(self, name):
         """{url: answer} of an HTTP GET to each endpoint, or what went wrong in its place."""

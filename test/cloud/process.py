@@ -75,6 +75,19 @@ def session_members(leader):
             and process.uid == leader.uid]
 
 
+def of_program(name, argument):
+    """The living processes of a program that have this argument."""
+    found = []
+    for one in every():
+        try:
+            words = Path(f"/proc/{one.pid}/cmdline").read_text(errors="replace").split("\0")
+        except OSError:
+            continue
+        if Path(words[0]).name == name and argument in words:
+            found.append(one)
+    return found
+
+
 def environment(pid):
     """The start environment of a process as a dict; empty when it is gone or not ours to read."""
     try:

@@ -198,8 +198,14 @@ class Cluster:
             except TimeoutError:
                 process.end(family)
             self._reap()
+        # It goes on when the server ends: that is what it is for.
+        process.end(self.haproxies())
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.rmtree(self.socket, ignore_errors=True)
+
+    def haproxies(self):
+        """The processes of this server's HAProxy: their command line names the directory."""
+        return process.of_program("haproxy", str(self.data / "a67_ingress"))
 
     def _reap(self):
         if self.popen is not None:

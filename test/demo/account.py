@@ -52,10 +52,15 @@ class Watcher:
         for row in self.cloud.cluster.rows(
                 "SELECT * FROM a67.event WHERE event_id > %s ORDER BY event_id", self.last):
             self.last = row["event_id"]
-            self.account.say(f"   {describe(row)}")
+            if not unsaid(row):
+                self.account.say(f"   {describe(row)}")
         for line in self.received()[self.seen:]:
             self.seen += 1
             self.account.say(f"   webhook, signature good: {line}")
+
+    def skip(self):
+        """What has happened by now was shown in another way."""
+        self.last = self.cloud.cluster.value("SELECT coalesce(max(event_id), 0) FROM a67.event")
 
     def received(self):
         """What the webhook has printed: a line for each message."""
@@ -80,7 +85,8 @@ def ask(show, sql):
     show.account.more("\n".join(rest))
     command = [server_program("psql"), "-X", "-P", "footer=off", "-h", show.cluster.socket,
                "-U", "postgres", "-c", sql, "postgres"]
-    show.account.more(process.run(command).rstrip())
+    answer = process.run(command, PGOPTIONS="-c client_min_messages=warning")
+    show.account.more(answer.rstrip())
 
 
 def refused(show, sql):
@@ -105,9 +111,18 @@ SENTENCES = {
     "deployment.changed": "deployment {deployment}: {status} ({running} running)",
     "deployment.commanded": "deployment {deployment}: {command}{wanted}",
     "replica.changed": "replica {replica} of {deployment} on {node}: {state}{error}",
+    "rollout.step": "rollout of {deployment} to release {to_release}: {state}, {phase}{share}{why}",
+    "run.changed": "run of {deployment} on {node}: {state}",
     "alert.raised": "alert ({severity}): {message}",
     "alert.resolved": "alert is over: {message}",
 }
+
+
+def unsaid(event):
+    """A replica on its way up or down says little, in all of its steps."""
+    payload = event["payload"]
+    return (event["type"] in ("replica.changed", "run.changed") and payload["state"] in ("pending", "fetching", "starting", "stopping")
+            or event["type"] == "replica.changed" and payload["desired"] == "stopped" and payload["state"] != "stopped")
 
 
 def describe(event):
@@ -118,6 +133,8 @@ def describe(event):
         kind = "deployment.commanded"
     said["replica"] = str(event["subject_id"])[:4]
     said["wanted"] = f", {said['replicas']} replicas wanted" if "replicas" in said else ""
+    said["share"] = f", {said['weight']} % of the requests" if said.get("weight") else ""
+    said["why"] = f" ({said['reason']})" if said.get("reason") else ""
     said["error"] = f" ({said['error']})" if said.get("error") else ""
     try:
         return SENTENCES[kind].format_map(said)

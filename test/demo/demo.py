@@ -1,8 +1,8 @@
 """The demo: a small cloud on this machine, seen at work.
 
-`demo.py start` brings up a private PostgreSQL with the extension, four agents, a receiver of
-alerts, and an app with three replicas; takes the steps of steps.py, of which one kills a node; then
-leaves everything running. `demo.py stop` ends it. The files are in A67_DEMO_DIR (./.demo); what
+`demo.py start` brings up a private PostgreSQL with the extension and HAProxy, four agents, a receiver of
+alerts, and an app with three replicas; takes the steps of steps.py and releases.py, of which one kills a
+node; then leaves everything running. `demo.py stop` ends it. The files are in A67_DEMO_DIR (./.demo); what
 runs is written to state.json there as (pid, start time), so that a later call ends those processes
 and no others.
 """
@@ -19,10 +19,11 @@ sys.path.insert(0, str(SCRIPTS.parent))
 
 from cloud import Cloud, wait_until  # noqa: E402  (the path comes first)
 from cloud.agent import remove_secrets  # noqa: E402
-from cloud.process import Process, end, make_directory, session_members  # noqa: E402
+from cloud.process import Process, end, make_directory, of_program, session_members  # noqa: E402
 from cloud.server import free_port, server_program  # noqa: E402
 from account import Account, Watcher  # noqa: E402
-from steps import APP, STEPS  # noqa: E402
+from releases import APP, HOST  # noqa: E402
+from steps import STEPS  # noqa: E402
 
 DEMO = Path(os.environ.get("A67_DEMO_DIR", SCRIPTS.parent.parent / ".demo"))
 STATE = DEMO / "state.json"
@@ -31,6 +32,7 @@ SETTINGS = {
     "a67.heartbeat_interval": "500ms",
     "a67.monitor_interval": "500ms",
     "a67.reconcile_interval": "500ms",
+    "a67.ingress": "on",
     "log_min_messages": "warning",
     "a67.rate_limits": None,  # the defaults, as an operator has them
     "a67.outbound_private": "on",  # the webhook is on this machine
@@ -43,7 +45,8 @@ class Show:
     folder_of_scripts = SCRIPTS
 
     def __init__(self):
-        settings = {**SETTINGS, "a67.port": str(free_port(preferred=6767))}
+        self.port = free_port(preferred=8080)  # of the public URLs
+        settings = {**SETTINGS, "a67.port": str(free_port(preferred=6767)), "a67.ingress_port": str(self.port)}
         self.cloud = Cloud(folder=FOLDER, fsync=True, keep=True, settings=settings)
         self.cluster = self.cloud.cluster
         self.account = Account()
@@ -51,6 +54,7 @@ class Show:
         self.say, self.step = self.account.say, self.account.step
         self.until = self.watcher.until
         self.receiver = None  # the process that gets the alerts
+        self.digest = None  # the package of the good releases
         self.secret = None  # the value that the app should have
         self.lost = None  # the node that was killed
 
@@ -75,15 +79,16 @@ class Show:
         cluster, agents = self.cluster, self.cloud.agents.values()
         print(f"""
 The cloud is left running: the server is pid {cluster.postmaster.pid}, the agents {
-    ', '.join(str(one.leader.pid) for one in agents)}, the webhook {self.receiver.pid}. Look around:
+    ', '.join(str(one.leader.pid) for one in agents)}, HAProxy {
+    ', '.join(str(one.pid) for one in cluster.haproxies())}, the webhook {self.receiver.pid}. Open:
+  http://{HOST}:{self.port}/     # or: curl -H 'Host: {HOST}' http://127.0.0.1:{self.port}/
+Look around:
   {server_program('psql')} -h {cluster.socket} -U postgres postgres
      TABLE a67.node;
-     SELECT * FROM a67.endpoint WHERE deployment = '{APP}';
+     SELECT kind, node, url FROM a67.endpoint WHERE deployment = '{APP}';
      SELECT a67.deployment_scale('{APP}', 1);
-     SELECT at, type, payload FROM a67.event ORDER BY event_id DESC LIMIT 20;""")
-        for endpoint in self.cloud.endpoints(APP):
-            print(f"  curl {endpoint['url']}")
-        print(f"""  curl {cluster.listener_url()}/openapi.json
+     SELECT at, type, payload FROM a67.event ORDER BY event_id DESC LIMIT 20;
+  curl {cluster.listener_url()}/openapi.json
   tail -f {self.watcher.log}     # and kill an agent in another terminal
 Logs: {cluster.log} and {cluster.folder}/nodes/*/agent.log
 End it with: make demo-stop""", flush=True)
@@ -116,22 +121,25 @@ def recorded():
 
 
 def end_recorded():
-    """Ends what state.json names; says whether anything ran. The logs stay."""
+    """Ends what state.json names, and the HAProxy of its server; says whether anything ran. The logs stay."""
+    members = []
     found = recorded()
-    if found is None:
-        return False
-    server, leaders, socket = found
-    members = [one for leader in leaders for one in session_members(leader)]
-    end(members)
-    if server is not None and server.kill(signal.SIGINT):
-        wait_until("the demo's server stops", server.alive, 30, until=lambda there: not there)
-        members.append(server)
-    for state in FOLDER.glob("nodes/*/state"):
-        remove_secrets(state)
-    if socket != FOLDER / "s":
-        shutil.rmtree(socket, ignore_errors=True)
-    STATE.unlink()
-    return bool(members)
+    if found is not None:
+        server, leaders, socket = found
+        members = [one for leader in leaders for one in session_members(leader)]
+        end(members)
+        if server is not None and server.kill(signal.SIGINT):
+            wait_until("the demo's server stops", server.alive, 30, until=lambda there: not there)
+            members.append(server)
+        for state in FOLDER.glob("nodes/*/state"):
+            remove_secrets(state)
+        if socket != FOLDER / "s":
+            shutil.rmtree(socket, ignore_errors=True)
+    # It goes on without its server, and only then does nobody start it again.
+    proxies = of_program("haproxy", str(FOLDER / "data" / "a67_ingress"))
+    end(proxies)
+    STATE.unlink(missing_ok=True)
+    return bool(members or proxies)
 
 
 def start():

@@ -1,5 +1,6 @@
 """One a67-agent process under test, without a cloud: its start, its end, its processes, sample apps."""
 
+import atexit
 import os
 import shutil
 import signal
@@ -7,6 +8,8 @@ import subprocess
 import tempfile
 import uuid
 from pathlib import Path
+
+import pytest
 
 from cloud import deterministic_tar, process, wait_until
 from cloud.agent import agent_program
@@ -49,11 +52,18 @@ def new_id():
     return str(uuid.uuid4())
 
 
+def sanitized():
+    """Whether the agent under test is built with AddressSanitizer, which has memory of its own."""
+    return b"__asan_init" in agent_program().read_bytes()
+
+
 def desired(package, generation=1, /, **changes):
     whole = {"generation": generation, "deployment": "hello", "release": 1, "app_type": "backend",
              "package": package, "entrypoint": ["python3", "app.py"], "env": {"GREETING": "hi"},
              "health_check": {"path": "/", "interval_ms": 200, "timeout_ms": 1000, "retries": 2},
              "resources": {"memory_bytes": 64 << 20, "cpu": 0.1}, "stop_grace_ms": 2000, **changes}
+    if (whole.get("runtime") == "static" or whole["app_type"] == "cron") and sanitized():
+        whole["resources"] = None  # started by the agent's program: no limit of data has room for it
     return {name: value for name, value in whole.items() if value is not None}
 
 
@@ -63,6 +73,7 @@ class AgentAlone:
     def __init__(self, **knobs):
         self.controller = FakeController(**knobs)
         self.folder = Path(tempfile.mkdtemp(prefix="a67-agent-", dir=os.environ.get("A67_RUN")))
+        self.folder.chmod(0o711)  # apps of an agent that is root have users of their own
         self.state = self.folder / "state"
         self.log = self.folder / "agent.log"
         self.popen = None
@@ -70,14 +81,14 @@ class AgentAlone:
         self.ready_line = None
         self.app = self.controller.package(deterministic_tar({"app.py": APP}))
 
-    def start(self, *arguments, wait=True, stdin=None, **env):
-        """Starts the program: join with a good token unless arguments say otherwise."""
+    def start(self, *arguments, wait=True, stdin=None, prefix=(), **env):
+        """Starts the program, by the words of prefix: join with a good token unless arguments say otherwise."""
         if not arguments:
             arguments = ("join", self.controller.url, self.controller.join_token())
         before = self.log.stat().st_size if self.log.exists() else 0
         with open(self.log, "ab") as out:
             self.popen = subprocess.Popen(
-                [str(agent_program()), *arguments], stdin=stdin or subprocess.DEVNULL, stdout=out,
+                [*prefix, str(agent_program()), *arguments], stdin=stdin or subprocess.DEVNULL, stdout=out,
                 stderr=out, start_new_session=True,
                 env=process.plain_environment(A67_STATE_DIR=str(self.state), A67_NAME="solo", **env))
         if wait:
@@ -144,6 +155,8 @@ class AgentAlone:
             one.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.rmtree(f"/dev/shm/a67-{self.controller.node_id}", ignore_errors=True)
+        for group in Path("/sys/fs/cgroup").glob(f"**/a67-{self.controller.node_id}"):
+            wait_until("its control groups are empty", lambda: remove_groups(group))
 
 
 def zombies_of(pid):
@@ -159,3 +172,61 @@ def zombies_of(pid):
             if fields[0] == "Z" and int(fields[1]) == pid:
                 found.append(int(name))
     return found
+
+
+def remove_groups(top):
+    """Removes a control group and those in it; false while one has members."""
+    try:
+        for path in [path for path in top.iterdir() if path.is_dir()]:
+            path.rmdir()
+        top.rmdir()
+    except OSError:
+        return not top.exists()
+    return True
+
+
+def new_nap():
+    """Seconds to sleep by which one sleeper is told from all others of this machine."""
+    return str(uuid.uuid4().int % 10 ** 8 + 10 ** 8)
+
+
+def sleeping(nap):
+    """Living processes that sleep so long."""
+    found = []
+    for one in process.every():
+        try:
+            if Path(f"/proc/{one.pid}/cmdline").read_bytes() == f"sleep\0{nap}\0".encode():
+                found.append(one)
+        except OSError:
+            pass
+    return found
+
+
+def private_mounts(change):
+    """The words in front of a command that runs it as we are, with mounts changed; skips where that cannot be.
+
+    All that one call's words start is in one namespace: an agent may look into the processes of another one only then.
+    """
+    root = os.geteuid() == 0
+    keep = () if root else ("--map-current-user", "--keep-caps")
+    keeper = subprocess.Popen(["unshare", *keep, "-m", "sh", "-c", f"{change} && echo ready && exec sleep 1000"],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    atexit.register(keeper.kill)
+    said = keeper.stdout.readline().strip()
+    if said != "ready":
+        pytest.skip(f"no mount namespaces here: {said}")
+    return ["nsenter", "-t", str(keeper.pid), "-m", *(() if root else ("-U", "--preserve-credentials"))]
+
+
+def start_on_small_disk(alone, size, **env):
+    """Starts the agent with its state on a tmpfs that it and its apps see alone; touching `fill` fills that up, and
+    then there is `fill.done`."""
+    if shutil.which("unshare") is None or subprocess.run(
+            ["unshare", "-Urm", "mount", "-t", "tmpfs", "none", "/mnt"], check=False, capture_output=True).returncode:
+        pytest.skip("no user namespaces here to mount a small disk in")
+    alone.state.mkdir()
+    script = (f'mount -t tmpfs -o size={size},mode=0700 none "$1" || exit; '
+              '(while [ ! -e "$2" ]; do kill -0 $$ || exit; sleep 0.02; done; cat /dev/zero >"$1/filler"; '
+              'touch "$2.done") 2>/dev/null & shift 2; exec "$@"')
+    alone.start("join", alone.controller.url, alone.controller.join_token(),
+                prefix=("unshare", "-Urm", "sh", "-c", script, "sh", str(alone.state), str(alone.folder / "fill")), **env)

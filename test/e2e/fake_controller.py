@@ -106,8 +106,10 @@ class FakeController:
         self.statuses = {}
         self.overrides = {}
         self.hold = None
+        self.closed = False
         self.packages = {}
         self.beats = []
+        self.taker = None  # what takes batches of output, and answers; None: a controller that knows no logs
         self.seen = []
         self.registrations = []
         self.join_secret = secrets.token_bytes(32)
@@ -119,6 +121,7 @@ class FakeController:
         self.thread.start()
 
     def close(self):
+        self.closed = True  # kept connections get no answer either
         if self.hold is not None:
             self.hold.set()
         self.server.shutdown()
@@ -143,6 +146,8 @@ class FakeController:
         hold = self.hold
         if hold is not None:
             hold.wait(60)
+        if self.closed:
+            raise ConnectionError("closed")
 
     def post(self, path, headers, body):
         self.seen.append(path)
@@ -163,6 +168,8 @@ class FakeController:
         if path == "/api/v1/nodes/heartbeat":
             self.beats.append(body)
             return 204, b""
+        if path == "/api/v1/nodes/logs" and self.taker is not None:
+            return self.taker(body)
         return 404, compact({"code": "PT404", "message": "no such path"})
 
     def get(self, path, headers):
@@ -208,6 +215,10 @@ class FakeController:
         return wait_until(f"replica is {state}", lambda: self.replica(replica_id), timeout,
                           until=lambda one: one is not None and one["state"] == state)
 
+    def last_beat(self):
+        """The one that was sent last: another may arrive after it, when a goodbye cut it off."""
+        return max(self.beats, key=lambda beat: beat["seq"])
+
     def wait_beat(self, count=1, timeout=20.0):
         """The last beat, once `count` more have come."""
         want = len(self.beats) + count
@@ -220,7 +231,7 @@ class Commands:
 
     def __init__(self, controller, url):
         self.controller = controller
-        self.client = Client(url, timeout=10.0)
+        self.client = Client(url, timeout=10.0, key=controller.node_key())
 
     def claims(self, method, path, body=b"", /, **changes):
         now = int(time.time())
@@ -237,6 +248,11 @@ class Commands:
         if data:
             headers["Content-Type"] = "application/json"
         return self.client.request(method, path, data or None, headers)
+
+    def open(self, method, path):
+        """The same without a body, for an answer that goes on: it is to be read, and closed."""
+        token = sign(self.claims(method, path), self.controller.key)
+        return self.client.open(method, path, {"Authorization": f"Bearer {token}"})
 
     def put(self, replica_id, desired):
         """env and secrets are sealed on the way; the version that goes with them tells them apart."""

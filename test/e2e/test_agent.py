@@ -8,6 +8,7 @@ import time
 
 import pytest
 from agent_alone import AgentAlone, desired, new_id
+from agent_fault import Clock, preload
 from cloud import wait_until
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fake_controller import ask_app, base64url, sign
@@ -38,12 +39,13 @@ def test_join_registers_and_beats(alone):
     assert sent["name"] == "solo" and sent["join_token"] == alone.controller.join_token()
     assert sent["endpoint"] == alone.ready_line.rsplit("listen=", 1)[1]
     assert set(sent["capabilities"]) == {"cpu_cores", "memory_gb", "disk_gb",
-                                         "network_bandwidth_mbps", "max_concurrent_requests"}
+                                         "network_bandwidth_mbps", "max_concurrent_requests", "runners"}
     beat = alone.controller.wait_beat(2)
     assert beat["status"] == "ok" and beat["replicas"] == []
     assert set(beat["metrics"]) == {"cpu_percent", "memory_percent", "memory_free_bytes",
                                     "memory_total_bytes", "disk_percent", "load1", "uptime_s",
-                                    "active_requests", "latency_ms", "network_bytes"}
+                                    "active_requests", "latency_ms", "network_bytes", "chunk_count",
+                                    "chunk_bytes", "chunk_quota_bytes", "chunk_rotten"}
     assert beat["metrics"]["memory_total_bytes"] > beat["metrics"]["memory_free_bytes"] > 0
     numbers = [one["seq"] for one in alone.controller.beats]
     assert numbers == sorted(set(numbers)) and len({b["boot_id"] for b in alone.controller.beats}) == 1
@@ -142,7 +144,7 @@ def test_last_beat_says_stopping_and_apps_go_on(alone):
     replica = alone.deploy()
     before = alone.pids(replica)
     assert alone.terminate() == 0
-    assert alone.controller.beats[-1]["status"] == "stopping"
+    assert alone.controller.last_beat()["status"] == "stopping"
     assert alone.pids(replica) == before
     alone.run_again()
     assert alone.pids(replica) == before
@@ -153,7 +155,7 @@ def test_stop_apps_ends_them_and_the_next_start_brings_them_back(alone):
     replica = alone.deploy()
     assert alone.terminate() == 0
     assert alone.processes() == []
-    last = alone.controller.beats[-1]
+    last = alone.controller.last_beat()
     assert last["status"] == "stopping" and last["replicas"][0]["state"] == "stopped"
     alone.run_again()
     alone.controller.wait_state(replica, "running")
@@ -304,7 +306,7 @@ def test_unknown_things(shared, method, path, status):
 
 BAD = [
     ({"generation": "1"}, "generation"), ({"generation": -1}, "generation"), ({"generation": None}, "generation"),
-    ({"colour": "red"}, "colour"), ({"app_type": "cron"}, "app_type"), ({"entrypoint": []}, "entrypoint"),
+    ({"colour": "red"}, "colour"), ({"app_type": "daemon"}, "app_type"), ({"entrypoint": []}, "entrypoint"),
     ({"entrypoint": "python3 app.py"}, "entrypoint"), ({"entrypoint": [""]}, "entrypoint"),
     ({"package": {"digest": "ABC", "path": "/x"}}, "package.digest"),
     ({"package": {"digest": "a" * 64, "path": "x y"}}, "package.path"),
@@ -432,15 +434,16 @@ def test_sick_app_is_restarted(shared):
     shared.commands.delete(replica, 1)
 
 
-def test_crash_loop_is_given_up_with_last_words(shared):
+def test_crash_loop_is_given_up_with_last_words(alone):
+    clock = Clock(alone.folder / "clock")
+    alone.start("join", alone.controller.url, alone.controller.join_token(), **preload(clock=clock.path))
     replica = new_id()
-    shared.commands.put(replica, desired(shared.app, env={"MODE": "crash"}))
-    seen = shared.controller.wait_state(replica, "failed", timeout=100)
+    alone.commands.put(replica, desired(alone.app, env={"MODE": "crash"}))
+    seen = clock.hurry(alone, replica, "failed")
     assert seen["restarts"] == 5 and seen["pid"] is None
     assert seen["error"] == "process exited with status 3" and "last words" in seen["log_tail"]
-    assert shared.commands.put(replica, desired(shared.app, 2)).status == 202
-    assert shared.controller.wait_state(replica, "running")["error"] is None
-    shared.commands.delete(replica, 2)
+    assert alone.commands.put(replica, desired(alone.app, 2)).status == 202
+    assert alone.controller.wait_state(replica, "running")["error"] is None
 
 
 @pytest.mark.parametrize("entrypoint, words", [

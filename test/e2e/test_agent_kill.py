@@ -1,16 +1,11 @@
 """a67-agent killed at any moment: no application is doubled, lost or left behind."""
 
 import json
-import os
-import random
-import threading
 
 import pytest
-from agent_alone import AgentAlone, desired, new_id, zombies_of
+from agent_alone import AgentAlone
 from cloud import wait_until
 from fake_controller import ask_app
-
-KILLS = int(os.environ.get("A67_KILLS", "12"))
 
 
 @pytest.fixture
@@ -141,53 +136,3 @@ def test_agent_killed_while_stopping_an_app_goes_on_stopping_it(alone):
     alone.run_again()
     wait_until("gone", lambda: alone.processes(replica), until=lambda left: not left)
     wait_until("told", lambda: alone.commands.delete(replica, 1).status, until=lambda status: status == 204)
-
-
-def wanted_is_true(alone, wanted):
-    """Each wanted replica runs as exactly one process, and nothing else of this node lives."""
-    found = {}
-    for one in alone.commands.list():
-        if one["state"] != "stopped":
-            found[one["id"]] = (one["state"], [one["pid"]])
-    truth = {}
-    for replica in found:
-        truth[replica] = ("running", [pid for pid, _ in alone.pids(replica)])
-    every = sorted(pid for pid, _ in alone.pids())
-    listed = sorted(pid for _, pids in truth.values() for pid in pids)
-    return found == truth and set(found) == set(wanted) and every == listed
-
-
-def test_random_kills_leave_exactly_one_process_a_replica(alone):
-    """Kills at random moments while replicas are made, changed and removed."""
-    chance = random.Random(67)
-    alone.start()
-    generations = {new_id(): 0 for _ in range(4)}
-    wanted = set()
-    for _ in range(KILLS):
-        timer = threading.Timer(chance.uniform(0, 0.6), alone.popen.kill)
-        timer.start()
-        for replica in generations:
-            generations[replica] += 1
-            number = generations[replica]
-            try:
-                if replica in wanted and chance.random() < 0.3:
-                    alone.commands.delete(replica, number)
-                else:
-                    env = {"NUMBER": str(number if chance.random() < 0.7 else 0)}
-                    alone.commands.put(replica, desired(alone.app, number, env=env))
-            except OSError:
-                pass
-        alone.popen.wait(20)
-        timer.join()
-        alone.run_again()
-        wanted = set()
-        for replica in generations:
-            generations[replica] += 1
-            if chance.random() < 0.8:
-                wanted.add(replica)
-                answer = alone.commands.put(replica, desired(alone.app, generations[replica]))
-                assert answer.status == 202, answer.text
-            else:
-                alone.commands.delete(replica, generations[replica])
-        wait_until("the wanted and nothing else runs", lambda: wanted_is_true(alone, wanted), timeout=60)
-        assert zombies_of(alone.popen.pid) == []

@@ -8,6 +8,7 @@ import tarfile
 
 import pytest
 from agent_alone import AgentAlone, desired, new_id
+from agent_fault import Clock, preload
 from cloud import deterministic_tar, wait_until
 
 
@@ -16,6 +17,15 @@ def alone():
     agent = AgentAlone()
     agent.start()
     yield agent
+    agent.destroy()
+
+
+@pytest.fixture
+def hurried():
+    """An agent whose time can be made to fly, and its clock."""
+    agent = AgentAlone()
+    clock = Clock(agent.folder / "clock")
+    yield agent.start("join", agent.controller.url, agent.controller.join_token(), **preload(clock=clock.path)), clock
     agent.destroy()
 
 
@@ -43,6 +53,23 @@ def hard(name, target):
     return entry(name, type=tarfile.LNKTYPE, linkname=target)
 
 
+def pax(name, content=b"", type=tarfile.REGTYPE, linkname="", **records):
+    """An entry whose extended header says otherwise."""
+    return entry(name, content, type=type, linkname=linkname, pax_headers=records)
+
+
+def sparse(name, size):
+    """A file of old GNU form that is all hole."""
+    info = tarfile.TarInfo(name)
+    info.type = tarfile.GNUTYPE_SPARSE
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    block[386:386 + 24] = b"%011o\0" % (size - 512 if size < 8 ** 11 else 0) + b"%011o\0" % 0
+    block[483:483 + 12] = (0x80 << 88 | size).to_bytes(12, "big")
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return gzip.compress(bytes(block) + bytes(1024), mtime=0)
+
+
 GOOD = [
     ("plain", archive(entry("a/b/c.txt", b"c")), {"a/b/c.txt": b"c"}),
     ("dots", archive(entry("./x", b"x"), entry("./d/", type=tarfile.DIRTYPE), entry("d/./y", b"y")),
@@ -52,6 +79,11 @@ GOOD = [
     ("names beyond ascii", archive(entry("grüße/ñ", b"ok")), {"grüße/ñ": b"ok"}),
     ("long names", archive(entry("/".join(["d" * 100] * 8), b"deep")), {"/".join(["d" * 100] * 8): b"deep"}),
     ("ustar", archive(entry("u", b"u"), form=tarfile.USTAR_FORMAT), {"u": b"u"}),
+    ("setuid is dropped", archive(entry("s", b"s", mode=0o6755), entry("d", type=tarfile.DIRTYPE, mode=0o1777)),
+     {"s": b"s"}),
+    ("pax long path", archive(pax("short", b"p", path="a/" * 50 + "long")), {"a/" * 50 + "long": b"p"}),
+    ("same directory twice", archive(entry("d", type=tarfile.DIRTYPE), entry("d", type=tarfile.DIRTYPE), entry("d/x", b"x")),
+     {"d/x": b"x"}),
     ("gnu", archive(entry("g" * 200, b"g"), form=tarfile.GNU_FORMAT), {"g" * 200: b"g"}),
 ]
 
@@ -102,6 +134,29 @@ HARMFUL = [
     ("character device", archive(entry("null", type=tarfile.CHRTYPE, devmajor=1, devminor=3))),
     ("block device", archive(entry("disk", type=tarfile.BLKTYPE, devmajor=8))),
     ("pipe", archive(entry("pipe", type=tarfile.FIFOTYPE))),
+    ("pax path override", archive(pax("harmless", path="/tmp/a67-escaped"))),
+    ("pax path that climbs", archive(pax("harmless", path="../escaped"))),
+    ("pax link override", archive(pax("up", type=tarfile.SYMTYPE, linkname="inner", linkpath="/etc/passwd"))),
+    ("pax hard link override", archive(entry("inner", b"x"), pax("up", type=tarfile.LNKTYPE, linkname="inner",
+                                                                linkpath="../../../node.key"))),
+    ("pax size that lies", archive(pax("grown", size="99999999999"))),
+    ("pax sparse of great size", archive(pax("hole", **{"GNU.sparse.major": "1", "GNU.sparse.minor": "0",
+                                                        "GNU.sparse.name": "hole", "GNU.sparse.realsize": str(1 << 40)},
+                                             content=b"1\n1099511627775\n1\n" + bytes(497)))),
+    ("pax sparse name that climbs", archive(pax("hole", **{"GNU.sparse.major": "1", "GNU.sparse.minor": "0",
+                                                           "GNU.sparse.name": "../escaped", "GNU.sparse.realsize": "1"},
+                                                content=b"0\n" + bytes(510)))),
+    ("old sparse of great size", sparse("hole", 1 << 40)),
+    ("long name that climbs", archive(entry("d/" * 60 + "../" * 61 + "escaped", b"x"), form=tarfile.GNU_FORMAT)),
+    ("contiguous climbs", archive(entry("../escaped", b"x", type=tarfile.CONTTYPE))),
+    ("directory twice, then a link", archive(entry("d", type=tarfile.DIRTYPE), entry("d", type=tarfile.DIRTYPE),
+                                             link("d", "x"))),
+    ("links in a ring", archive(link("a", "b"), link("b", "a"), entry("a/x", b"x"))),
+    ("hard link over a file", archive(entry("a", b"1"), entry("b", b"2"), hard("b", "a"))),
+    ("hard link to a directory", archive(entry("d/x", b"1"), hard("e", "d"))),
+    ("absolute link behind dots", archive(link("a", ".//../..//etc"))),
+    ("name that is a dot", archive(entry(".", b"x"))),
+    ("too long a part", archive(entry("p" * 256, b"x"))),
     ("too deep", archive(entry("d/" * 70 + "x", b"x"))),
     ("not gzip", b"just some text"),
     ("empty", b""),
@@ -141,6 +196,17 @@ def test_a_bomb_is_stopped(alone):
     alone.commands.delete(replica, 1)
 
 
+def test_many_sparse_files_cannot_claim_more_than_the_limit_together(alone):
+    holes = archive(*[pax(f"hole{i}", **{"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": f"hole{i}",
+                                         "GNU.sparse.realsize": str(300 << 20)},
+                          content=b"1\n%d\n1\n" % ((300 << 20) - 1) + bytes(500)) for i in range(4)])
+    replica = new_id()
+    alone.commands.put(replica, desired(alone.controller.package(holes), 1))
+    seen = alone.controller.wait_state(replica, "failed")
+    assert "package" in seen["error"]
+    alone.commands.delete(replica, 1)
+
+
 def test_too_many_files(alone):
     content = archive(*[entry(f"f{i}") for i in range(50001)], form=tarfile.USTAR_FORMAT)
     replica = new_id()
@@ -149,21 +215,21 @@ def test_too_many_files(alone):
     alone.commands.delete(replica, 1)
 
 
-def test_wrong_digest_is_given_up_and_never_unpacked(alone):
+def test_wrong_digest_is_given_up_and_never_unpacked(hurried):
+    alone, clock = hurried
     replica = new_id()
     package = alone.controller.package(deterministic_tar({"app.py": "evil"}), digest="ab" * 32)
     alone.commands.put(replica, desired(package, 1))
-    seen = alone.controller.wait_state(replica, "failed", timeout=100)
-    assert seen["error"] == "package does not match its digest"
+    assert clock.hurry(alone, replica, "failed")["error"] == "package does not match its digest"
     assert not (alone.state / "cache" / f"{'ab' * 32}.tar.gz").exists()
-    alone.commands.delete(replica, 1)
+    assert not (alone.state / "apps" / replica / "1").exists()
 
 
-def test_missing_package_is_given_up(alone):
+def test_missing_package_is_given_up(hurried):
+    alone, clock = hurried
     replica = new_id()
     alone.commands.put(replica, desired({"digest": "cd" * 32, "path": "/api/v1/packages/" + "cd" * 32}, 1))
-    assert "answered 404" in alone.controller.wait_state(replica, "failed", timeout=100)["error"]
-    alone.commands.delete(replica, 1)
+    assert "answered 404" in clock.hurry(alone, replica, "failed")["error"]
 
 
 def test_controller_in_trouble_is_asked_again(alone):

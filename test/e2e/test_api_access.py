@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cloud import wait_until
+from cloud import random_package, wait_until
 
 CAPABILITIES = {"cpu_cores": 2, "memory_gb": 1, "disk_gb": 10}
 SAMPLES = {"integer": 1, "number": 1.5, "boolean": True, "string": "x", "array": []}
@@ -38,7 +38,7 @@ def calls(api, closed):
 
 def store(person):
     """Stores a package of hers; returns its digest."""
-    content = b"\x1f\x8b" + os.urandom(500)
+    content = random_package(500)
     answer = person.rpc("package_put", content=f"\\x{content.hex()}")
     assert answer.json() == {"digest": hashlib.sha256(content).hexdigest()}, answer.text
     return answer.json()["digest"]
@@ -88,14 +88,16 @@ def test_what_is_open_is_listed(api):
 
 def test_nodes_reach_what_is_theirs_alone(api, world):
     for name, arguments in calls(api, closed=True):
-        if name not in ("node_heartbeat", "node_token_renew", "package_get"):
+        if name not in ("node_heartbeat", "node_token_renew", "package_get", "log_put"):
             assert world.node_client.rpc(name, **arguments).status == 403, name
     beat = {"boot_id": "0" * 16, "state_version": 0, "metrics": {}, "replicas": []}
     assert world.node_client.rpc("node_heartbeat", **beat).status == 204
     assert world.node_client.rpc("node_token_renew").json()["node_token"]
     assert world.node_client.rpc("package_get", digest=world.digest).status == 200
     assert world.node_client.rpc("package_get", digest="0" * 64).status == 404
+    assert world.node_client.rpc("log_put", chunks=[]).status == 200
     assert world.ann.rpc("node_heartbeat", **beat).status == 403
+    assert world.ann.rpc("log_put", chunks=[]).status == 403
 
 
 def test_users_are_no_administrators(api, world):

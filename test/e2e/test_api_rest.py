@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from cloud import package_of, process, wait_until
+from cloud import package_of, process, random_package, wait_until
 from cloud.api import CONFIG, PASSWORD, haproxy, postgrest, program
 from cloud.client import Client
 from cloud.openapi import problems
@@ -105,7 +105,7 @@ def test_node_of_another_user(rest, ann):
 
 
 def test_packages(rest, ann):
-    content = b"\x1f\x8b" + os.urandom(3_000_000)
+    content = random_package(3_000_000)
     answer = ann.client.put("/api/v1/packages", content)
     digest = hashlib.sha256(content).hexdigest()
     assert (answer.status, answer.json()) == (201, {"digest": digest})

@@ -10,7 +10,7 @@ import uuid
 
 import pytest
 
-from cloud import process
+from cloud import package_of, process
 from cloud.server import Cluster
 from cloud.wait import wait_until
 
@@ -321,7 +321,7 @@ def test_type_of_the_body(http, headers, status):
 
 
 def test_package_may_be_of_any_type(user):
-    answer = user.put("/api/v1/packages", b"\x1f\x8bx", headers={"Content-Type": "application/gzip"})
+    answer = user.put("/api/v1/packages", package_of(), headers={"Content-Type": "application/gzip"})
     assert (answer.status, list(answer.json())) == (201, ["digest"])
 
 

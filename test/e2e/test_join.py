@@ -24,7 +24,27 @@ def test_nodes_are_ready_and_described(shared):
     row = shared.node("oak")
     assert row["status"] in ("ready", "busy")
     assert row["provider"] == "generic"
-    assert row["endpoint"].startswith("http://127.0.0.1:")
+    assert row["endpoint"].startswith("https://127.0.0.1:")
+
+
+def test_a_node_tells_its_runners(shared):
+    assert shared.cluster.value("SELECT 'process' = ANY (runners) FROM a67.node WHERE name = 'oak'") is True
+    capabilities = {"cpu_cores": 1, "memory_gb": 0.5, "disk_gb": 1}
+    for told in (["vm"], [], "container", [1], {"process": True}):
+        answer = register(shared, shared.join_token(), name="teller", capabilities={**capabilities, "runners": told})
+        assert answer.status == 400 and "capabilities.runners" in answer.text, answer.text
+    for told, stored in ((["container", "process"], ["process", "container"]), (None, ["process"])):
+        answer = register(shared, shared.join_token(), name="teller", capabilities={**capabilities, "runners": told})
+        assert answer.status == 201, answer.text
+        one = shared.cluster.value("SELECT a67.node_get('teller')")
+        one = json.loads(one) if isinstance(one, str) else one
+        assert one["capabilities"]["runners"] == stored
+        # Only the node itself can say; anything else is raised here.
+        shared.cluster.execute("""DO $$BEGIN
+            PERFORM a67.node_update('teller', '{"capabilities": {"runners": ["process"]}}');
+            RAISE EXCEPTION 'taken';
+        EXCEPTION WHEN invalid_parameter_value THEN NULL; END$$""")
+        shared.cluster.execute("SELECT a67.node_deregister('teller')")
 
 
 def test_token_carries_name_region_and_provider(make_cloud):

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from cloud import process
+from cloud import process, random_package
 from cloud.server import Cluster
 from cloud.wait import wait_until
 
@@ -78,7 +78,7 @@ def token(cluster):
 @pytest.fixture(scope="module")
 def package():
     """60 MB that the database takes for an application package."""
-    return b"\x1f\x8b" + os.urandom(60 * 1024 * 1024)
+    return random_package(60 * 1024 * 1024)
 
 
 def pool_is_whole(cluster):
@@ -365,7 +365,7 @@ def test_upload_of_a_lost_client_frees_its_worker(cluster, http, token):
     peer.sendall(head("PUT", "/api/v1/packages", 5_000_000, token) + b"x" * 300_000)
     assert http.rpc("version").status == 200
     peer.close()
-    answer = http.as_user(token).put("/api/v1/packages", b"\x1f\x8b" + b"x" * 1000)
+    answer = http.as_user(token).put("/api/v1/packages", random_package(1000))
     assert answer.status == 201
 
 

@@ -9,7 +9,7 @@ DIGEST = "0" * 64
 WRONG = [
     ("name", None), ("name", ""), ("name", "Hello"), ("name", "-x"), ("name", "x" * 64),
     ("name", 7), ("name", "a/b"), ("name", "a\nb"),
-    ("app_type", "frontend"), ("app_type", 1), ("app_type", "cron"),
+    ("app_type", "frontend"), ("app_type", 1), ("schedule", "@daily"), ("volumes", []),
     ("runtime", "docker"), ("runtime", ["executable"]),
     ("entrypoint", None), ("entrypoint", []), ("entrypoint", "python3 hello.py"),
     ("entrypoint", [1]), ("entrypoint", [""]), ("entrypoint", ["x"] * 65),

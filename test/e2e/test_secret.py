@@ -10,7 +10,7 @@ from cloud import Client, deterministic_tar, manifest, wait_until
 from conftest import bring_up
 from secret_app import APP
 
-HEALTH = {"path": "/", "interval": "200ms", "timeout": "1s", "retries": 3}
+HEALTH = {"path": "/", "interval": "200ms", "timeout": "200ms", "retries": 15}
 
 
 @pytest.fixture(scope="module")

@@ -358,7 +358,7 @@ def test_weights_follow_a_reload(cluster):
 
 # -- promises --------------------------------------------------------------------------------------
 
-PLACE = """SELECT a67_internal._deployment_place(d, %s::integer, now()) FROM a67_internal.deployment d WHERE d.name = %s"""
+PLACE = """SELECT a67_internal._deployment_place(d, 1, %s::integer, now()) FROM a67_internal.deployment d WHERE d.name = %s"""
 PROMISED = """SELECT bool_and(r.memory_bytes <= n.memory_bytes AND r.memory_bytes = p.promised) FROM a67_internal.node n
     JOIN a67_internal.node_reserved r USING (node_id),
     LATERAL (SELECT coalesce(sum(memory_bytes), 0) AS promised FROM a67_internal.replica p WHERE p.node_id = n.node_id) p"""
@@ -414,7 +414,7 @@ def test_nodes_that_others_fill_are_passed_over(cluster):
     with cluster.connect(autocommit=False) as first:
         first.execute(PLACE, (1, "first"))
         answer = cluster.value(PLACE, 2, "second")
-        assert answer.startswith("insufficient capacity for 1 of 0 replicas: Of 2 nodes, 1 is being filled by others."), answer
+        assert answer.startswith("insufficient capacity for 1 of 2 replicas: Of 2 nodes, 1 is being filled by others."), answer
         first.rollback()
     assert cluster.value(PLACE, 1, "second") is None
     assert cluster.value("SELECT count(DISTINCT node_id) FROM a67_internal.replica") == 2

@@ -54,7 +54,11 @@ INSERT INTO may VALUES
     ('region_list', 'user admin'),
     ('region_set', 'admin'),
     ('region_remove', 'admin'),
+    ('manifest_schema', 'user admin'),
     ('package_put', 'user admin'),
+    ('package_build', 'user admin'),
+    ('package_list', 'user admin'),
+    ('package_remove', 'user admin'),
     ('package_get', 'user node admin'),
     ('secret_set', 'user admin'),
     ('secret_remove', 'user admin'),
@@ -64,6 +68,20 @@ INSERT INTO may VALUES
     ('deployment_stop', 'user admin'),
     ('deployment_start', 'user admin'),
     ('deployment_remove', 'user admin'),
+    ('deployment_update', 'user admin'),
+    ('deployment_rollback', 'user admin'),
+    ('deployment_pause', 'user admin'),
+    ('deployment_resume', 'user admin'),
+    ('deployment_abort', 'user admin'),
+    ('deployment_promote', 'user admin'),
+    ('deployment_watch', 'user admin'),
+    ('deployment_explain', 'user admin'),
+    ('deployment_run', 'user admin'),
+    ('deployment_runs', 'user admin'),
+    ('deployment_logs', 'user admin'),
+    ('deployment_log_text', 'user admin'),
+    ('deployment_log_feed', 'user admin'),
+    ('log_put', 'node'),
     ('deployment_list', 'user admin'),
     ('deployment_get', 'user admin'),
     ('credential_set', 'user admin'),
@@ -94,9 +112,14 @@ INSERT INTO may VALUES
     ('view provider', 'user admin'),
     ('view region', 'user admin'),
     ('view deployment', 'user admin'),
+    ('view rollout', 'user admin'),
     ('view release', 'user admin'),
     ('view replica', 'user admin'),
+    ('view replica_log', 'user admin'),
     ('view endpoint', 'user admin'),
+    ('view route', 'user admin'),
+    ('view traffic', 'user admin'),
+    ('view cron_run', 'user admin'),
     ('view package', 'user admin'),
     ('view secret', 'user admin'),
     ('view join_token', 'user admin'),
@@ -141,6 +164,10 @@ SELECT set_eq($$SELECT p.proname || ' ' || r FROM pg_proc p, unnest(ARRAY['anon'
         ('_claims_user_id', 'user admin'),
         ('_node_live', 'user admin'),
         ('_page_size', 'user admin'),
+        ('_package_grace', 'user admin'),
+        ('_route_host', 'user admin'),
+        ('_ingress_url', 'user admin'),
+        ('_ingress_on', 'user admin'),
         ('_alert_json', 'user admin'),
         ('_outbox_json', 'user admin'),
         ('_node_json', 'user admin'),
@@ -155,6 +182,7 @@ SELECT set_eq($$SELECT p.proname || ' ' || r FROM pg_proc p, unnest(ARRAY['anon'
         ('_audit', 'authenticator'),
         ('_event_feed', 'authenticator'),
         ('_event_replay', 'authenticator'),
+        ('_log_heads', 'authenticator'),
         ('_node_metrics', 'authenticator')) AS private (object, roles), unnest(string_to_array(roles, ' ')) r$$,
     'private functions: exactly these roles may call them');
 SELECT is_empty($$SELECT relname FROM pg_class WHERE relnamespace = 'a67_internal'::regnamespace AND relkind = 'r'
@@ -193,8 +221,10 @@ SELECT a67.node_register(token, 'http://127.0.0.1:7201', repeat('x', 43), '{"cpu
 FROM ann_token \g /dev/null
 UPDATE a67_internal.node_observed o SET status = 'ready' FROM a67_internal.node n WHERE n.node_id = o.node_id AND n.name = 'ann-node';
 SELECT pg_temp.act_as('ann') \g /dev/null
+CREATE TEMP TABLE ann_package ON COMMIT DROP AS SELECT a67.package_build('{"run": "1"}') AS digest;
+GRANT SELECT ON ann_package TO a67_user;
 SELECT is(a67.deployment_create(jsonb_build_object('name', 'ann-app', 'entrypoint', '["./x"]'::jsonb,
-    'package', a67.package_put('\x1f8b0801'))) ->> 'status', 'pending', 'ann deploys');
+    'package', (SELECT digest FROM ann_package))) ->> 'status', 'pending', 'ann deploys');
 SELECT isnt_empty('SELECT FROM a67.node', 'ann sees her node');
 SELECT isnt_empty('SELECT FROM a67.deployment', 'her deployment');
 SELECT isnt_empty('SELECT FROM a67.event', 'her events');
@@ -204,14 +234,14 @@ SELECT a67.secret_set('ann-secret', 'x') \g /dev/null
 SELECT pg_temp.act_as('bob') \g /dev/null
 SELECT is_empty($$
     SELECT 'node' FROM a67.node UNION ALL SELECT 'discovery' FROM a67.discovery UNION ALL SELECT 'node_usage' FROM a67.node_usage UNION ALL SELECT 'deployment' FROM a67.deployment UNION ALL SELECT 'release' FROM a67.release
-    UNION ALL SELECT 'replica' FROM a67.replica UNION ALL SELECT 'endpoint' FROM a67.endpoint UNION ALL SELECT 'package' FROM a67.package
+    UNION ALL SELECT 'replica' FROM a67.replica UNION ALL SELECT 'endpoint' FROM a67.endpoint UNION ALL SELECT 'route' FROM a67.route UNION ALL SELECT 'traffic' FROM a67.traffic UNION ALL SELECT 'package' FROM a67.package
     UNION ALL SELECT 'join_token' FROM a67.join_token UNION ALL SELECT 'event' FROM a67.event UNION ALL SELECT 'alert' FROM a67.alert
     UNION ALL SELECT 'node_live' FROM a67.node_live UNION ALL SELECT 'credential' FROM a67.credential UNION ALL SELECT 'secret' FROM a67.secret UNION ALL SELECT 'user' FROM a67_internal."user" WHERE email LIKE 'ann%'$$,
     'bob sees nothing of it');
 SELECT throws_ok($$SELECT a67.deployment_stop('ann-app')$$, 'PT404', 'deployment "ann-app" does not exist', 'nor can he stop it');
 SELECT throws_ok($$SELECT a67.node_deregister('ann-node')$$, 'PT404', NULL, 'nor remove her node');
-SELECT throws_ok($$SELECT count(*) FROM a67.package_get('$$ || encode(sha256('\x1f8b0801'), 'hex') || $$')$$, 'PT404', NULL, 'nor fetch her package');
-SELECT throws_ok($$SELECT a67.deployment_create(jsonb_build_object('name', 'b', 'entrypoint', '["./x"]'::jsonb, 'package', a67.package_put('\x1f8b0802')))$$,
+SELECT throws_ok($$SELECT count(*) FROM a67.package_get('$$ || digest || $$')$$, 'PT404', NULL, 'nor fetch her package') FROM ann_package;
+SELECT throws_ok($$SELECT a67.deployment_create(jsonb_build_object('name', 'b', 'entrypoint', '["./x"]'::jsonb, 'package', a67.package_build('{"run": "2"}')))$$,
     '53000', NULL, 'nor use her node');
 SELECT throws_ok('SELECT a67.user_create(''d@example.com'')', '42501', NULL, 'nor make users');
 SELECT throws_ok('SELECT * FROM a67.worker_status', '42501', NULL, 'nor look at the workers');
@@ -244,7 +274,8 @@ INSERT INTO subject SELECT 'join_token_id', join_token_id::text, join_token_id F
     WHERE node_id = (SELECT id::uuid FROM subject WHERE argument = 'node');
 INSERT INTO subject SELECT 'credential', credential_id::text, credential_id::text FROM a67.credential;
 CREATE TEMP TABLE sample (argument text PRIMARY KEY, value text);
-INSERT INTO sample VALUES ('access_token', 'x'), ('changes', '{}'), ('provider', 'render'), ('replicas', '2');
+INSERT INTO sample VALUES ('access_token', 'x'), ('changes', '{}'), ('provider', 'render'), ('replicas', '2'), ('manifest', '{}'),
+    ('timeout', '0');
 CREATE TEMP TABLE attempt AS
     SELECT p.proname, format('SELECT count(*) FROM a67.%I(%I => %L', p.proname, s.argument, v.value)
            || coalesce((SELECT string_agg(format(', %I => %L', a.name, (SELECT value FROM sample WHERE argument = a.name)), '')
@@ -268,12 +299,14 @@ SELECT is_empty($$SELECT unnest(ARRAY['node_get', 'node_update', 'node_deregiste
     'deployment_start', 'deployment_remove', 'credential_set', 'credential_get', 'credential_refresh', 'credential_revoke']) EXCEPT SELECT proname FROM attempt$$, 'every function on an object is found');
 SELECT is_empty($$SELECT query FROM attempt WHERE query IS NULL OR query LIKE '%=> NULL%'$$, 'and can be called');
 SELECT pg_temp.act_as('ann') \g /dev/null
-SELECT is_empty($$SELECT query, pg_temp.try(query) FROM attempt WHERE pg_temp.try(query) <> 'done'$$, 'its owner may do it all');
+SELECT is_empty($$SELECT query, pg_temp.try(query) FROM attempt WHERE pg_temp.try(query) NOT IN ('done', '22023', '23503', 'PT409')$$,
+    'its owner may do it all, unless it is not of that kind or in that state');
 SELECT pg_temp.act_as('bob') \g /dev/null
 SELECT is_empty($$SELECT query, pg_temp.try(query) FROM attempt WHERE pg_temp.try(query) <> 'PT404'$$, 'for another user it does not exist');
 SELECT pg_temp.act_as('root', 'a67_admin') \g /dev/null
-SELECT is_empty($$SELECT query, pg_temp.try(query) FROM attempt WHERE how = 'by id' AND pg_temp.try(query) <> 'done'$$,
-    'an administrator may, by id');
+SELECT is_empty($$SELECT query, pg_temp.try(query) FROM attempt WHERE how = 'by id' AND proname <> 'package_remove'
+                  AND pg_temp.try(query) NOT IN ('done', '22023', '23503', 'PT409')$$,
+    'an administrator may, by id; only packages are their owner''s alone');
 RESET ROLE;
 SELECT set_config('request.jwt.claims', json_build_object('sub', id, 'role', 'a67_node')::text, true) FROM subject WHERE argument = 'node' \g /dev/null
 SET LOCAL ROLE a67_node;

@@ -30,7 +30,7 @@ END
 $$;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pg_temp TO PUBLIC;
 -- What the notifier has to do at that time.
-CREATE TEMP TABLE work (key text, method text, url text, token text, body text, timeout_ms integer, headers text[], n serial);
+CREATE TEMP TABLE work (key text, method text, url text, token text, body text, timeout_ms integer, headers text[], pin text, n serial);
 CREATE FUNCTION pg_temp.plan_at(after interval) RETURNS bigint LANGUAGE sql AS $$
     WITH gone AS (DELETE FROM work RETURNING 1)
     SELECT count(*) FROM gone;

@@ -13,12 +13,12 @@ SELECT n, (a67.node_register(a67.join_token_create() ->> 'token', 'http://127.0.
     '{"cpu_cores": 2, "memory_gb": 1, "disk_gb": 1}', name => 'n-' || n) ->> 'node_id')::uuid
 FROM unnest(ARRAY['a', 'b', 'c']) n, a67_internal._key_generate('ed25519', n) k;
 UPDATE a67_internal.node_observed o SET status = 'ready', last_heartbeat_at = pg_temp.t('1 day') FROM fleet f WHERE o.node_id = f.node_id;
-CREATE TEMP TABLE package AS SELECT a67.package_put('\x1f8b0800') AS digest;
+CREATE TEMP TABLE package AS SELECT a67.package_build('{"run": ""}') AS digest;
 CREATE FUNCTION pg_temp.create(name text, replicas integer, memory text DEFAULT '64MiB') RETURNS jsonb LANGUAGE sql AS $$
     SELECT a67.deployment_create(jsonb_build_object('name', name, 'entrypoint', '["./run"]'::jsonb, 'package', p.digest,
         'replicas', replicas, 'env', '{"GREETING": "hi"}'::jsonb, 'resources', jsonb_build_object('memory', memory))) FROM package p
 $$;
-CREATE TEMP TABLE work (key text, method text, url text, token text, body text, timeout_ms integer, headers text[], done boolean DEFAULT false);
+CREATE TEMP TABLE work (key text, method text, url text, token text, body text, timeout_ms integer, headers text[], pin text, done boolean DEFAULT false);
 -- Plans at that time and keeps the commands; returns how many there are.
 CREATE FUNCTION pg_temp.plan_at(after interval) RETURNS bigint LANGUAGE sql AS $$
     WITH p AS (INSERT INTO work SELECT * FROM a67_internal._reconciler_plan(pg_temp.t(after)) RETURNING 1) SELECT count(*) FROM p

@@ -3,7 +3,7 @@
 \pset format unaligned
 \pset tuples_only true
 BEGIN;
-SELECT plan(70);
+SELECT plan(74);
 
 CREATE TEMP TABLE it (what text PRIMARY KEY, value text);
 CREATE FUNCTION pg_temp.it(what text) RETURNS text LANGUAGE sql AS 'SELECT value FROM it WHERE it.what = $1';
@@ -36,7 +36,7 @@ END
 $$;
 -- A registration with a fresh token and key, and one more argument.
 CREATE FUNCTION pg_temp.variant(argument text, value text) RETURNS text LANGUAGE sql AS $$
-    SELECT format('SELECT a67.node_register(a67.join_token_create() ->> ''token'', ''http://h:1'', repeat(''V'', 43), '
+    SELECT format('SELECT a67.node_register(a67.join_token_create() ->> ''token'', ''https://h:1'', repeat(''V'', 43), '
                   'pg_temp.capabilities(), %I => %L)', argument, value)
 $$;
 CREATE FUNCTION pg_temp.status(node text) RETURNS text LANGUAGE sql AS
@@ -62,9 +62,9 @@ SELECT throws_ok($$SELECT pg_temp.register(pg_temp.it('token'), '*')$$, '22023',
 SELECT throws_ok($$SELECT pg_temp.register(pg_temp.it('token'), 'A', 'Bad Name')$$, '22023', NULL, 'a name that is none');
 SELECT throws_ok($$SELECT a67.node_register(pg_temp.it('token'), 'ftp://x', repeat('A', 43), pg_temp.capabilities())$$,
     '22023', NULL, 'an endpoint that is none');
-SELECT throws_ok($$SELECT a67.node_register(pg_temp.it('token'), 'http://h:1', repeat('A', 43), '{"cpu_cores": 1}')$$,
+SELECT throws_ok($$SELECT a67.node_register(pg_temp.it('token'), 'https://h:1', repeat('A', 43), '{"cpu_cores": 1}')$$,
     '22023', 'capability "memory_gb" is missing', 'a capability missing');
-SELECT throws_ok($$SELECT a67.node_register(pg_temp.it('token'), 'http://h:1', repeat('A', 43), pg_temp.capabilities() || '{"gpu": 1}')$$,
+SELECT throws_ok($$SELECT a67.node_register(pg_temp.it('token'), 'https://h:1', repeat('A', 43), pg_temp.capabilities() || '{"gpu": 1}')$$,
     '22023', 'unknown capability "gpu"', 'a capability unknown');
 SELECT is_empty($$
     SELECT argument, value, pg_temp.detail(pg_temp.variant(argument, value)) FROM (VALUES
@@ -83,7 +83,7 @@ SELECT is_empty($$SELECT e FROM unnest(ARRAY['http://h', 'http://h:0', 'http://h
           <> '22023 Field: endpoint.'$$, 'an endpoint is scheme, host and port');
 SELECT is_empty($$SELECT c FROM unnest(ARRAY['{"cpu_cores": 0}', '{"memory_gb": -1}', '{"disk_gb": "10"}', '{"disk_gb": 1e7}',
         '{"max_concurrent_requests": 1.5}', '{"max_concurrent_requests": true}']::jsonb[]) c
-    WHERE pg_temp.detail(format('SELECT a67.node_register(pg_temp.it(''token''), ''http://h:1'', repeat(''A'', 43), %L)',
+    WHERE pg_temp.detail(format('SELECT a67.node_register(pg_temp.it(''token''), ''https://h:1'', repeat(''A'', 43), %L)',
               pg_temp.capabilities() || c)) <> format('22023 Field: capabilities.%s.', (SELECT jsonb_object_keys(c)))$$,
     'a capability is a positive number');
 INSERT INTO it SELECT 'one', pg_temp.register(pg_temp.it('token'), 'A', 'oak') ->> 'node_id';
@@ -91,6 +91,16 @@ SELECT is(pg_temp.status('one'), 'initializing', 'registered after all these fai
 SELECT is(pg_temp.register(pg_temp.it('token'), 'A', 'oak') ->> 'node_id', pg_temp.it('one'), 'the same again is the same node');
 SELECT is(pg_temp.register(pg_temp.it('token'), 'A') ->> 'controller_key', split_part(pg_temp.it('token'), '.', 3),
     'the answer carries the pinned key');
+SELECT is_empty($$SELECT e FROM unnest(ARRAY['http://10.0.0.1:80', 'http://h:1', 'http://127.0.0.1.h:1', 'http://[::2]:1', 'http://localhost.h:1',
+        'https://h', 'https://h:0', 'https://h:65536', 'https://h:1/', 'https://u@h:1', 'ftp://h:1', 'https://h h:1', '']) e
+    WHERE pg_temp.detail(format('SELECT a67.node_register(pg_temp.it(''token''), %L, repeat(''A'', 43), pg_temp.capabilities())', e))
+        <> '22023 Field: endpoint.'$$, 'an endpoint is an https URL with a port; http is for loopback addresses');
+SELECT is((SELECT count(*) FROM unnest(ARRAY['https://h:1', 'https://[2001:db8::1]:1', 'http://127.0.0.1:1', 'http://127.1.2.3:65535', 'http://[::1]:1',
+    'http://localhost:1']) e WHERE a67_internal._endpoint_check(e) = e), 6::bigint, 'which are these');
+SELECT is(a67_internal._node_pin('11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo'), 'sha256//BuP9j9opu2CrWVV95h7bCuzbIxE0vjDnW0Vfjht5L6k=',
+    'the pin of a node is the hash of its key as a certificate has it (RFC 8410)');
+SELECT is((SELECT array_agg(DISTINCT a67_internal._node_pin(k)) FROM unnest(ARRAY['', 'no key', repeat('B', 43), repeat('A', 44)]) k),
+    ARRAY['sha256//' || repeat('A', 43) || '='], 'what is no key has a pin that no server has');
 SELECT throws_ok($$SELECT pg_temp.register(pg_temp.it('token'), 'B')$$, 'PT401', NULL, 'single use');
 SELECT throws_ok($$SELECT pg_temp.register(a67.join_token_create() ->> 'token', 'A')$$, '23505', 'node is already registered',
     'the same key by another token');
@@ -105,12 +115,12 @@ SELECT is(a67.node_register(pg_temp.it('token'), 'http://127.0.0.1:7002', repeat
     labels => '{"late": "yes"}') ->> 'node_id', pg_temp.it('one'), 'the same again, by its id');
 SELECT results_eq($$SELECT endpoint, labels, name FROM a67.node WHERE node_id = pg_temp.it('one')::uuid$$,
     $$VALUES ('http://127.0.0.1:7002', '{}'::jsonb, 'oak')$$, 'a retry tells where the node is, the rest counted at first');
-SELECT is(pg_temp.detail(format('SELECT a67.node_register(pg_temp.it(''token''), ''http://h:1'', repeat(''A'', 43), pg_temp.capabilities(), node_id => %L)',
+SELECT is(pg_temp.detail(format('SELECT a67.node_register(pg_temp.it(''token''), ''https://h:1'', repeat(''A'', 43), pg_temp.capabilities(), node_id => %L)',
     gen_random_uuid())), '23505 ' || pg_temp.it('one'), 'a node has one id');
 SELECT throws_ok($$SELECT pg_temp.register(a67.join_token_create(provider => 'render') ->> 'token', 'B', provider => 'flyio')$$,
     'PT401', NULL, 'a token for another provider');
 SELECT throws_ok($$SELECT pg_temp.register(a67.join_token_create(name => 'fir') ->> 'token', 'B', 'elm')$$, 'PT401', NULL, 'for another name');
-SELECT throws_ok($$SELECT a67.node_register(a67.join_token_create(region => 'eu-west-1') ->> 'token', 'http://h:1', repeat('B', 43),
+SELECT throws_ok($$SELECT a67.node_register(a67.join_token_create(region => 'eu-west-1') ->> 'token', 'https://h:1', repeat('B', 43),
     pg_temp.capabilities(), region => 'us-east-1')$$, 'PT401', 'join token is for another provider, region or name', 'for another region');
 INSERT INTO it SELECT 'two', pg_temp.register(a67.join_token_create(provider => 'render', name => 'elm') ->> 'token', 'B') ->> 'node_id';
 SELECT results_eq($$SELECT name, provider FROM a67.node WHERE node_id = pg_temp.it('two')::uuid$$,
@@ -151,8 +161,9 @@ SELECT throws_ok($$SELECT pg_temp.beat('one', 1, '[]', 'aaaaaaaa', 'fine')$$, '2
 SELECT pg_temp.beat('one', 2, '[{"id": "00000000-0000-4000-8000-000000000001", "generation": 1, "state": "running"}]');
 SELECT is((SELECT stray_replicas FROM a67_internal.node_observed WHERE node_id = pg_temp.it('one')::uuid),
     ARRAY['00000000-0000-4000-8000-000000000001'::uuid], 'a replica that nobody knows is a stray');
-SELECT results_eq($$SELECT method, url FROM a67_internal._reconciler_plan(now()) WHERE key LIKE 'stray ' || pg_temp.it('one') || '%'$$,
-    $$VALUES ('DELETE', 'http://127.0.0.1:7002/v1/replicas/00000000-0000-4000-8000-000000000001')$$, 'and is to be removed');
+SELECT results_eq($$SELECT method, url, pin FROM a67_internal._reconciler_plan(now()) WHERE key LIKE 'stray ' || pg_temp.it('one') || '%'$$,
+    $$VALUES ('DELETE', 'http://127.0.0.1:7002/v1/replicas/00000000-0000-4000-8000-000000000001',
+              'sha256//ciq9EumaU2fzda65ZyqOB3EuA8Kt0W+o1pFNHPou/gw=')$$, 'and is to be removed, by a server with the key of the node');
 SELECT is_empty($$SELECT FROM a67_internal._reconciler_plan(now()) WHERE key LIKE 'stray ' || pg_temp.it('one') || '%'$$,
     'not asked for twice at once');
 SELECT a67_internal._reconciler_record(now(),

@@ -46,10 +46,10 @@ CREATE FUNCTION pg_temp.alert(kind text, provider text) RETURNS text LANGUAGE sq
     WHERE a.dedup_key = format('oauth-%s:%s', $1, (pg_temp.c($2)).credential_id) AND a.resolved_at IS NULL
 $$;
 -- The worker: what it was given to send, by provider, and an answer of the provider to the last of it.
-CREATE TEMP TABLE request (n serial, key text, method text, url text, token text, body text, timeout_ms integer, headers text[]);
+CREATE TEMP TABLE request (n serial, key text, method text, url text, token text, body text, timeout_ms integer, headers text[], pin text);
 CREATE FUNCTION pg_temp.plan(s float8) RETURNS bigint LANGUAGE sql AS $$
     WITH planned AS (
-        INSERT INTO request (key, method, url, token, body, timeout_ms, headers) SELECT * FROM a67_internal._oauth_plan(pg_temp.at(s)) RETURNING 1)
+        INSERT INTO request (key, method, url, token, body, timeout_ms, headers, pin) SELECT * FROM a67_internal._oauth_plan(pg_temp.at(s)) RETURNING 1)
     SELECT count(*) FROM planned
 $$;
 CREATE FUNCTION pg_temp.last(provider text) RETURNS request LANGUAGE sql AS $$

@@ -5,7 +5,8 @@
 BEGIN;
 SELECT plan(64);
 
--- The clock is the test's own; it starts now.
+-- The clock is the test's own; it starts now. The monitor's is not compared with it.
+UPDATE a67_internal.monitor_state SET planned_at = NULL;
 CREATE FUNCTION pg_temp.t(after interval) RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now() + after';
 CREATE TEMP TABLE fleet (name text PRIMARY KEY, node_id uuid);
 INSERT INTO fleet
@@ -14,12 +15,12 @@ SELECT n, (a67.node_register(a67.join_token_create() ->> 'token', 'http://127.0.
 FROM unnest(ARRAY['a', 'b', 'c', 'd']) n, a67_internal._key_generate('ed25519', n) k;
 UPDATE a67_internal.node_observed o SET status = 'ready', last_heartbeat_at = pg_temp.t('1 day') FROM fleet f WHERE o.node_id = f.node_id;
 
-CREATE TEMP TABLE package AS SELECT a67.package_put('\x1f8b0800') AS digest;
+CREATE TEMP TABLE package AS SELECT a67.package_build('{"run": ""}') AS digest;
 CREATE FUNCTION pg_temp.create(name text, replicas integer, memory text DEFAULT '64MiB') RETURNS jsonb LANGUAGE sql AS $$
     SELECT a67.deployment_create(jsonb_build_object('name', name, 'entrypoint', '["./run"]'::jsonb, 'package', p.digest,
         'replicas', replicas, 'env', '{"GREETING": "hi"}'::jsonb, 'resources', jsonb_build_object('memory', memory))) FROM package p
 $$;
-CREATE TEMP TABLE work (key text, method text, url text, token text, body text, timeout_ms integer, headers text[], done boolean DEFAULT false);
+CREATE TEMP TABLE work (key text, method text, url text, token text, body text, timeout_ms integer, headers text[], pin text, done boolean DEFAULT false);
 -- Plans at that time and keeps the commands; returns how many there are.
 CREATE FUNCTION pg_temp.plan_at(after interval) RETURNS bigint LANGUAGE sql AS $$
     WITH p AS (INSERT INTO work SELECT * FROM a67_internal._reconciler_plan(pg_temp.t(after)) RETURNING 1) SELECT count(*) FROM p
@@ -70,7 +71,9 @@ SELECT is((SELECT DISTINCT method FROM work), 'PUT', 'all of them to run');
 SELECT ok((SELECT bool_and(w.url = n.endpoint || '/v1/replicas/' || r.replica_id) FROM work w
            JOIN a67.replica r ON w.key LIKE r.replica_id || ' %' JOIN a67.node n USING (node_id)), 'to the right agents');
 SELECT is((SELECT DISTINCT body::jsonb - 'package' - 'sealed_env' FROM work), '{"generation": 1, "deployment": "shop", "release": 1, "app_type": "backend",
-    "entrypoint": ["./run"], "resources": {"cpu": 0.1, "memory_bytes": 67108864}, "stop_grace_ms": 10000}'::jsonb,
+    "runner": "process", "runtime": "executable", "entrypoint": ["./run"], "on_secret_change": "restart", "stop_grace_ms": 10000,
+    "resources": {"cpu": 0.1, "memory_bytes": 67108864, "disk_bytes": 0, "pids": 1024}, "on_partition": "continue",
+    "partition_deadline_ms": 60000}'::jsonb,
     'with what an agent must know');
 SELECT is((SELECT count(DISTINCT token) FROM work WHERE token ~ '^[\w-]+\.[\w-]+\.[\w-]+$'), 3::bigint, 'each with a token of its own');
 SELECT is(pg_temp.status('shop'), 'deploying', 'deploying');

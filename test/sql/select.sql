@@ -250,11 +250,11 @@ SELECT is(a67_internal._reserved_repair(), 2, 'promises that are wrong are repai
 SELECT is(pg_temp.promised('n1') || ' ' || pg_temp.promised('n3'), '1200000000 2.1 3000 0 0 0', 'from the replicas');
 
 -- Placement of a deployment
-SELECT is((SELECT a67_internal._deployment_place(d, 3, now()) FROM a67_internal.deployment d JOIN app USING (deployment_id)), NULL, 'three replicas');
+SELECT is((SELECT a67_internal._deployment_place(d, 1, 3, now()) FROM a67_internal.deployment d JOIN app USING (deployment_id)), NULL, 'three replicas');
 SELECT is((SELECT count(DISTINCT node_id) FROM a67_internal.replica r JOIN app USING (deployment_id) WHERE epoch = 0 AND node_id <> pg_temp.id('n1')),
     3::bigint, 'on three nodes that hold none');
-SELECT matches((SELECT a67_internal._deployment_place(d, 20, now()) FROM a67_internal.deployment d JOIN app USING (deployment_id)),
-    '^insufficient capacity for 7 of 0 replicas: Of 9 nodes 9 could be used and took 13: 9 short of 400000000 bytes', 'as many as fit, and why no more');
+SELECT matches((SELECT a67_internal._deployment_place(d, 1, 20, now()) FROM a67_internal.deployment d JOIN app USING (deployment_id)),
+    '^insufficient capacity for 7 of 20 replicas: Of 9 nodes 9 could be used and took 13: 9 short of 400000000 bytes', 'as many as fit, and why no more');
 SELECT is((SELECT count(*) FROM a67_internal.replica r JOIN app USING (deployment_id) WHERE node_id <> pg_temp.id('n1')), 16::bigint,
     'two on each node that had room');
 

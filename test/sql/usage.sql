@@ -176,8 +176,9 @@ CREATE FUNCTION pg_temp.pinged(now timestamptz) RETURNS text[] LANGUAGE sql AS $
 $$;
 SELECT is(pg_temp.pinged('2026-06-03 00:00:00+00'), NULL, 'a node that is not ready and runs nothing may sleep');
 UPDATE a67_internal.node_observed SET status = 'ready' WHERE status = 'initializing';
-SELECT results_eq($$SELECT key, method, url, token, body, timeout_ms, headers FROM a67_internal._ping_plan('2026-06-03 00:00:00+00')$$,
-    $$SELECT 'ping ' || node_id, 'GET', 'http://127.0.0.1:7301/health', NULL::text, NULL::text, 5000, NULL::text[] FROM a67.node WHERE name = 'fir'$$,
+SELECT results_eq($$SELECT key, method, url, token, body, timeout_ms, headers, pin FROM a67_internal._ping_plan('2026-06-03 00:00:00+00')$$,
+    $$SELECT 'ping ' || node_id, 'GET', 'http://127.0.0.1:7301/health', NULL::text, NULL::text, 5000, NULL::text[],
+             a67_internal._node_pin(rpad('fir', 43, 'u')) FROM a67.node WHERE name = 'fir'$$,
     'of the free tier of a provider that has a pause: the ready one');
 SELECT is(pg_temp.pinged('2026-06-03 00:08:00+00'), NULL, 'planned counts as sent');
 SELECT is(pg_temp.pinged('2026-06-03 00:08:00.1+00'), '{fir}', 'in time before the pause');

@@ -79,10 +79,11 @@ stop_cluster()
 stage_tests()
 {
 	rm -rf "$1/tree"
-	mkdir -p "$1/tree/test" "$1/tree/docs/config"
+	mkdir -p "$1/tree/test" "$1/tree/docs/config" "$1/tree/agent"
 	cp -R "$repo"/test/. "$1/tree/test/"
 	cp -R "$repo"/docs/config/. "$1/tree/docs/config/"
-	cp "$repo/docs/vault-client.md" "$1/tree/docs/"
+	cp "$repo/docs/vault-client.md" "$repo"/docs/manifest.* "$1/tree/docs/"
+	cp "$repo"/agent/a67-agent.{8,service} "$1/tree/agent/"
 	find "$1/tree" -name __pycache__ -prune -exec rm -rf {} +
 	[ "$(id -u)" -ne 0 ] || chown -R "$run_user": "$1/tree"
 }

@@ -70,6 +70,29 @@ loopback(void)
 }
 
 static void
+hosts_that_are_this_machine(void)
+{
+	static const char *const yes[] = {"127.0.0.1", "127.9.9.9", "::1",
+									  "[::1]",	   "localhost", "LocalHost"};
+	static const char *const no[] = {"",
+									 "127.0.0.1.example.org",
+									 "localhost.example.org",
+									 "localhos",
+									 "[localhost]",
+									 "[127.0.0.1",
+									 "0.0.0.0",
+									 "[::]",
+									 "10.0.0.1",
+									 "127.0.0.256"};
+
+	for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++)
+		CHECK(a67_host_is_loopback(yes[i], strlen(yes[i])));
+	for (size_t i = 0; i < sizeof(no) / sizeof(no[0]); i++)
+		CHECK(!a67_host_is_loopback(no[i], strlen(no[i])));
+	CHECK(a67_host_is_loopback("localhost:80", 9));
+}
+
+static void
 a_site_is_an_address_or_a_64(void)
 {
 	char text[A67_IP_TEXT_SIZE];
@@ -248,5 +271,5 @@ public_addresses(void)
 }
 
 UNIT_MAIN("address", UNIT(public_addresses), UNIT(addresses_read_and_written), UNIT(loopback),
-		  UNIT(a_site_is_an_address_or_a_64), UNIT(membership), UNIT(bad_networks), UNIT(forwarded),
-		  UNIT(endless_proxies_are_not_followed));
+		  UNIT(hosts_that_are_this_machine), UNIT(a_site_is_an_address_or_a_64), UNIT(membership),
+		  UNIT(bad_networks), UNIT(forwarded), UNIT(endless_proxies_are_not_followed));

@@ -14,6 +14,12 @@
 	"\"deployment\":\"d\",\"release\":1,\"app_type\":\"backend\"," PACKAGE "," \
 	"\"entrypoint\":[\"a\",\"\"]"
 
+/* A good text but for these fields, which come first. */
+#define WITH(fields) "{\"generation\":1," fields "," REST "}"
+#define BARE(app_type, fields)                                                                    \
+	"{\"generation\":1,\"deployment\":\"d\",\"release\":1,\"app_type\":\"" app_type "\"," PACKAGE \
+	"," fields "}"
+
 #define SEALED(sealed, version, change)                                          \
 	"{\"generation\":1,\"sealed_env\":\"" sealed "\",\"env_version\":\"" version \
 	"\",\"on_secret_change\":\"" change "\"," REST "}"
@@ -44,7 +50,82 @@ least_gets_defaults(void)
 	CHECK_INT(desired->stop_grace_ms, 10000);
 	CHECK_INT(desired->memory_bytes, 0);
 	CHECK_INT(json_array_size(desired->entrypoint), 2);
+	CHECK_INT(desired->runner, A67_RUNNER_PROCESS);
+	CHECK_INT(desired->runtime, A67_RUNTIME_EXECUTABLE);
+	CHECK_INT(desired->health, A67_HEALTH_TCP);
+	CHECK_INT(desired->on_partition, A67_PARTITION_CONTINUE);
+	CHECK(desired->health_command == NULL);
+	CHECK_INT(desired->partition_deadline_ms, 60000);
+	CHECK_INT(desired->disk_bytes + desired->pids + desired->run_timeout_ms, 0);
 	a67_desired_free(desired);
+}
+
+static void
+every_field_is_taken(void)
+{
+	A67Why why;
+	A67Desired *desired = parse(
+		BARE("cron",
+			 "\"entrypoint\":[\"x.py\",\"-v\"],\"runner\":\"container\",\"runtime\":\"python\","
+			 "\"on_partition\":\"stop\",\"partition_deadline_ms\":5000,\"run_timeout_ms\":7000,"
+			 "\"resources\":{\"memory_bytes\":1,\"cpu\":0.5,\"disk_bytes\":2,\"pids\":3},"
+			 "\"health_check\":{\"command\":[\"true\",\"\"],\"interval_ms\":86400000,"
+			 "\"timeout_ms\":100,\"retries\":99}"),
+		&why);
+
+	REQUIRE(desired != NULL);
+	CHECK_INT(desired->app_type, A67_APP_CRON);
+	CHECK_INT(desired->runner, A67_RUNNER_CONTAINER);
+	CHECK_INT(desired->runtime, A67_RUNTIME_PYTHON);
+	CHECK_INT(desired->on_partition, A67_PARTITION_STOP);
+	CHECK_INT(desired->partition_deadline_ms, 5000);
+	CHECK_INT(desired->run_timeout_ms, 7000);
+	CHECK_INT(desired->memory_bytes, 1);
+	CHECK(desired->cpu > 0.49 && desired->cpu < 0.51);
+	CHECK_INT(desired->disk_bytes, 2);
+	CHECK_INT(desired->pids, 3);
+	CHECK_INT(desired->health, A67_HEALTH_COMMAND);
+	CHECK_STR(json_string_value(json_array_get(desired->health_command, 0)), "true");
+	CHECK_INT(desired->health_interval_ms, 86400000);
+	CHECK_INT(desired->health_timeout_ms, 100);
+	CHECK_INT(desired->health_retries, 99);
+	a67_desired_free(desired);
+}
+
+/* What is asked for wins; else a backend is asked for a connection, and a worker needs to live. */
+static void
+health_check_follows_the_app(void)
+{
+	static const struct
+	{
+		const char *text;
+		A67HealthKind kind;
+	} cases[] = {
+		{BARE("backend", "\"entrypoint\":[\"a\"]"), A67_HEALTH_TCP},
+		{BARE("worker", "\"entrypoint\":[\"a\"]"), A67_HEALTH_ALIVE},
+		{BARE("worker", "\"entrypoint\":[\"a\"],\"health_check\":{\"retries\":1}"),
+		 A67_HEALTH_ALIVE},
+		{BARE("worker", "\"entrypoint\":[\"a\"],\"health_check\":{\"tcp\":false}"),
+		 A67_HEALTH_ALIVE},
+		{BARE("worker", "\"entrypoint\":[\"a\"],\"health_check\":{\"tcp\":true}"), A67_HEALTH_TCP},
+		{BARE("worker", "\"entrypoint\":[\"a\"],\"health_check\":{\"path\":\"/\"}"),
+		 A67_HEALTH_HTTP},
+		{BARE("backend", "\"entrypoint\":[\"a\"],\"health_check\":{\"command\":[\"a\"]}"),
+		 A67_HEALTH_COMMAND},
+		{BARE("backend", "\"runtime\":\"static\""), A67_HEALTH_TCP},
+		{BARE("backend", "\"runtime\":\"static\",\"entrypoint\":[]"), A67_HEALTH_TCP},
+		{BARE("backend", "\"runtime\":\"static\",\"entrypoint\":[\"public\"]"), A67_HEALTH_TCP},
+	};
+	A67Why why;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		A67Desired *desired = parse(cases[i].text, &why);
+
+		REQUIRE(desired != NULL);
+		CHECK_INT(desired->health, cases[i].kind);
+		a67_desired_free(desired);
+	}
 }
 
 static void
@@ -62,14 +143,28 @@ null_stands_for_absent_only_where_a_field_may_be_absent(void)
 	CHECK_STR(why.text, "field \"generation\" must be an integer from 0");
 }
 
+typedef struct Complaint
+{
+	const char *text;
+	const char *why;
+} Complaint;
+
+static void
+complain(const Complaint *cases, size_t count)
+{
+	A67Why why;
+
+	for (size_t i = 0; i < count; i++)
+	{
+		CHECK(parse(cases[i].text, &why) == NULL);
+		CHECK_STR(why.text, cases[i].why);
+	}
+}
+
 static void
 complaints_name_the_field(void)
 {
-	static const struct
-	{
-		const char *text;
-		const char *why;
-	} cases[] = {
+	static const Complaint cases[] = {
 		{"[]", "the body must be a JSON object"},
 		{"{" REST "}", "field \"generation\" is missing"},
 		{"{\"generation\":1.0," REST "}", "field \"generation\" must be an integer from 0"},
@@ -94,13 +189,56 @@ complaints_name_the_field(void)
 		{"{\"generation\":1,\"resources\":{\"memory_bytes\":1e3}," REST "}",
 		 "field \"resources.memory_bytes\" must be an integer from 0"},
 	};
-	A67Why why;
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-	{
-		CHECK(parse(cases[i].text, &why) == NULL);
-		CHECK_STR(why.text, cases[i].why);
-	}
+	complain(cases, sizeof(cases) / sizeof(cases[0]));
+}
+
+static void
+complaints_about_how_it_runs_name_the_field(void)
+{
+	static const Complaint cases[] = {
+		{WITH("\"runner\":\"docker\""), "field \"runner\" must be \"process\" or \"container\""},
+		{WITH("\"runner\":1"), "field \"runner\" must be \"process\" or \"container\""},
+		{WITH("\"runtime\":\"ruby\""),
+		 "field \"runtime\" must be \"executable\", \"python\", \"node\" or \"static\""},
+		{BARE("daemon", "\"entrypoint\":[\"a\"]"),
+		 "field \"app_type\" must be \"backend\", \"worker\" or \"cron\""},
+		{BARE("backend", "\"runtime\":\"node\""), "field \"entrypoint\" is missing"},
+		{BARE("backend", "\"entrypoint\":[]"), "field \"entrypoint\" must not be empty"},
+		{BARE("backend", "\"entrypoint\":[\"\"]"),
+		 "field \"entrypoint\" must be an array of at most 64 strings, the first not empty"},
+		{BARE("backend", "\"entrypoint\":\"a\""),
+		 "field \"entrypoint\" must be an array of at most 64 strings, the first not empty"},
+		{BARE("backend", "\"runtime\":\"static\",\"entrypoint\":[\"a\",\"b\"]"),
+		 "field \"entrypoint\" must name one directory at most"},
+		{BARE("cron", "\"runtime\":\"static\""),
+		 "field \"app_type\" must be \"backend\" for static files"},
+		{WITH("\"health_check\":{\"tcp\":1}"), "field \"health_check.tcp\" must be true"},
+		{WITH("\"health_check\":{\"command\":[]}"),
+		 "field \"health_check.command\" must be an array of 1 to 64 strings, the first not empty"},
+		{WITH("\"health_check\":{\"command\":[\"a\",1]}"),
+		 "field \"health_check.command\" must be an array of 1 to 64 strings, the first not empty"},
+		{WITH("\"health_check\":{\"path\":\"/\",\"tcp\":true}"),
+		 "field \"health_check\" must have one of path, tcp and command"},
+		{WITH("\"health_check\":{\"path\":\"/\",\"command\":[\"a\"]}"),
+		 "field \"health_check\" must have one of path, tcp and command"},
+		{WITH("\"health_check\":{\"retries\":100}"),
+		 "field \"health_check.retries\" must be an integer from 1 to 99"},
+		{WITH("\"health_check\":{\"timeout_ms\":99}"),
+		 "field \"health_check.timeout_ms\" must be an integer from 100 to 86400000"},
+		{WITH("\"resources\":{\"pids\":-1}"),
+		 "field \"resources.pids\" must be an integer from 0 to 4194304"},
+		{WITH("\"resources\":{\"disk_bytes\":\"1GB\"}"),
+		 "field \"resources.disk_bytes\" must be an integer from 0"},
+		{WITH("\"on_partition\":\"pause\""),
+		 "field \"on_partition\" must be \"continue\" or \"stop\""},
+		{WITH("\"partition_deadline_ms\":99"),
+		 "field \"partition_deadline_ms\" must be an integer from 100 to 604800000"},
+		{WITH("\"run_timeout_ms\":604800001"),
+		 "field \"run_timeout_ms\" must be an integer from 0 to 604800000"},
+	};
+
+	complain(cases, sizeof(cases) / sizeof(cases[0]));
 }
 
 static void
@@ -219,9 +357,10 @@ whole_document_comes_back(void)
 	a67_desired_free(again);
 }
 
-UNIT_MAIN("agent_desired", UNIT(least_gets_defaults),
+UNIT_MAIN("agent_desired", UNIT(least_gets_defaults), UNIT(every_field_is_taken),
+		  UNIT(health_check_follows_the_app),
 		  UNIT(null_stands_for_absent_only_where_a_field_may_be_absent),
-		  UNIT(complaints_name_the_field), UNIT(what_is_no_json_is_refused),
-		  UNIT(no_prefix_is_taken), UNIT(bounds_are_kept),
+		  UNIT(complaints_name_the_field), UNIT(complaints_about_how_it_runs_name_the_field),
+		  UNIT(what_is_no_json_is_refused), UNIT(no_prefix_is_taken), UNIT(bounds_are_kept),
 		  UNIT(sameness_ignores_generation_and_order),
 		  UNIT(sameness_goes_by_the_version_of_what_is_sealed), UNIT(whole_document_comes_back));

@@ -125,7 +125,7 @@ static bool
 may_have_process(A67ReplicaState state)
 {
 	return state != A67_REPLICA_FETCHING && state != A67_REPLICA_FAILED &&
-		   state != A67_REPLICA_STOPPED;
+		   state != A67_REPLICA_STOPPED && state != A67_REPLICA_FINISHED;
 }
 
 /* A spawn never happens beside a living process, nor does one get lost. */
@@ -137,7 +137,8 @@ processes_are_neither_doubled_nor_lost(void)
 		for (int e = 0; e < A67_REPLICA_EVENT_COUNT; e++)
 		{
 			A67ReplicaCell cell = a67_machine_cell((A67ReplicaState) s, (A67ReplicaEvent) e);
-			bool ended = e == A67_EVENT_EXITED || e == A67_EVENT_RETRY || e == A67_EVENT_HOPELESS;
+			bool ended = e == A67_EVENT_EXITED || e == A67_EVENT_RETRY || e == A67_EVENT_HOPELESS ||
+						 e == A67_EVENT_FINISHED;
 
 			if (cell.action == A67_ACTION_SPAWN)
 				CHECK(e == A67_EVENT_FETCHED || e == A67_EVENT_RETRY);
@@ -147,6 +148,45 @@ processes_are_neither_doubled_nor_lost(void)
 				CHECK_INT(cell.next, A67_REPLICA_STOPPED);
 		}
 	}
+}
+
+/* Nothing that happens to a run that is over leads to another process. */
+static void
+finished_is_never_started_again(void)
+{
+	for (int e = 0; e < A67_REPLICA_EVENT_COUNT; e++)
+	{
+		A67ReplicaCell cell = a67_machine_cell(A67_REPLICA_FINISHED, (A67ReplicaEvent) e);
+
+		CHECK(cell.next == A67_REPLICA_FINISHED ||
+			  (e == A67_EVENT_UNWANTED && cell.next == A67_REPLICA_STOPPING));
+		CHECK(cell.action != A67_ACTION_SPAWN && cell.action != A67_ACTION_FETCH);
+	}
+}
+
+/* Without the controller a replica gets no process, and only hearing it again brings one. */
+static void
+parted_waits_for_the_controller(void)
+{
+	for (int s = 0; s < A67_REPLICA_STATE_COUNT; s++)
+	{
+		A67ReplicaCell cell = a67_machine_cell((A67ReplicaState) s, A67_EVENT_PARTED);
+
+		CHECK(cell.next == A67_REPLICA_PARTED || cell.action == A67_ACTION_IGNORE);
+		/* Whatever may start a process later is parted. */
+		if (a67_machine_cell((A67ReplicaState) s, A67_EVENT_RETRY).action == A67_ACTION_SPAWN ||
+			a67_machine_cell((A67ReplicaState) s, A67_EVENT_FETCHED).action == A67_ACTION_SPAWN)
+			CHECK_INT(cell.next, A67_REPLICA_PARTED);
+	}
+	for (int e = 0; e < A67_REPLICA_EVENT_COUNT; e++)
+	{
+		A67ReplicaCell cell = a67_machine_cell(A67_REPLICA_PARTED, (A67ReplicaEvent) e);
+
+		CHECK(cell.action != A67_ACTION_SPAWN && cell.action != A67_ACTION_FETCH);
+		if (e != A67_EVENT_WANTED && e != A67_EVENT_REUNITED)
+			CHECK(cell.next != A67_REPLICA_REPLACING);
+	}
+	CHECK_STR(a67_machine_report_name(A67_REPLICA_PARTED), "unhealthy");
 }
 
 /* From every state an order to stop leads to stopped, whatever happens on the way. */
@@ -202,5 +242,6 @@ slow_deaths_without_a_healthy_moment_are_hopeless(void)
 
 UNIT_MAIN("agent_machine", UNIT(documented_table_is_the_code), UNIT(names_are_unique_and_parse),
 		  UNIT(what_is_out_of_range_changes_nothing), UNIT(processes_are_neither_doubled_nor_lost),
+		  UNIT(finished_is_never_started_again), UNIT(parted_waits_for_the_controller),
 		  UNIT(unwanted_ends), UNIT(five_restarts_in_two_minutes_are_hopeless),
 		  UNIT(slow_deaths_without_a_healthy_moment_are_hopeless));

@@ -10,10 +10,25 @@
 
 #define MAX_WORDS 40
 
-static const char *const variables[] = {
-	"A67_STATE_DIR", "A67_LISTEN",	  "A67_ADVERTISE",		   "A67_NAME",	"A67_REGION",
-	"A67_PROVIDER",	 "A67_TIER",	  "A67_SERVICE",		   "A67_LABEL", "A67_CA_FILE",
-	"A67_LOG_LEVEL", "A67_STOP_APPS", "A67_HEARTBEAT_INTERVAL"};
+static const char *const variables[] = {"A67_STATE_DIR",
+										"A67_LISTEN",
+										"A67_ADVERTISE",
+										"A67_NAME",
+										"A67_REGION",
+										"A67_PROVIDER",
+										"A67_TIER",
+										"A67_SERVICE",
+										"A67_LABEL",
+										"A67_CA_FILE",
+										"A67_LOG_LEVEL",
+										"A67_STOP_APPS",
+										"A67_HEARTBEAT_INTERVAL",
+										"A67_INSECURE_LOOPBACK",
+										"A67_ONCE",
+										"A67_CHUNK_QUOTA",
+										"A67_SCRUB_INTERVAL",
+										"A67_URL",
+										"A67_TOKEN"};
 
 static A67Options options;
 static A67Why why;
@@ -211,8 +226,129 @@ other_wrong_values_are_refused(void)
 	CHECK_REFUSED("too many", "run", "word");
 }
 
+static void
+hosts_are_found_in_front_of_ports(void)
+{
+	static const struct
+	{
+		const char *text;
+		size_t len;
+	} cases[] = {{"h", 1},		 {"h:1", 1},	   {"[::1]:80", 5}, {"[::1]", 5},
+				 {"fe80::1", 7}, {"a.b:65535", 3}, {"", 0},			{":1", 0}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		CHECK_UINT(a67_host_length(cases[i].text), cases[i].len);
+}
+
+static void
+plain_http_is_for_loopback_alone(void)
+{
+	forget_variables();
+	CHECK_INT(PARSE("run"), 0);
+	CHECK(!options.insecure_loopback);
+	CHECK_INT(PARSE("run", "--insecure-loopback"), 0);
+	CHECK(options.insecure_loopback);
+	CHECK_INT(PARSE("run", "--insecure-loopback", "--listen", "[::1]:0"), 0);
+	CHECK_INT(PARSE("run", "--insecure-loopback", "--advertise", "localhost:80"), 0);
+	CHECK_REFUSED("0.0.0.0", "run", "--insecure-loopback", "--listen", "0.0.0.0:80");
+	CHECK_REFUSED("loopback", "run", "--listen", "10.0.0.1:80", "--insecure-loopback");
+	CHECK_REFUSED("loopback", "run", "--insecure-loopback", "--listen", "10.0.0.1:80",
+				  "--advertise", "127.0.0.1");
+	CHECK_REFUSED("pine", "run", "--insecure-loopback", "--advertise", "pine.example.org:80");
+	CHECK_REFUSED("[fd00::1]", "run", "--insecure-loopback", "--advertise", "[fd00::1]");
+	(void) setenv("A67_INSECURE_LOOPBACK", "1", 1);
+	CHECK_REFUSED("loopback", "run", "--listen", "[::]:80");
+	(void) setenv("A67_INSECURE_LOOPBACK", "0", 1);
+	CHECK_INT(PARSE("run", "--listen", "[::]:80"), 0);
+	(void) setenv("A67_INSECURE_LOOPBACK", "yes", 1);
+	CHECK_REFUSED("A67_INSECURE_LOOPBACK", "run");
+}
+
+static void
+url_and_token_may_be_variables(void)
+{
+	forget_variables();
+	CHECK_REFUSED("A67_URL", "join");
+	(void) setenv("A67_URL", "https://h:1", 1);
+	CHECK_REFUSED("A67_TOKEN", "join", "--once");
+	(void) setenv("A67_TOKEN", "secret", 1);
+	CHECK_REFUSED("URL and TOKEN", "join", "https://h:2");
+	CHECK_INT(PARSE("join"), 0);
+	CHECK_STR(options.url, "https://h:1");
+	CHECK_STR(options.token, "secret");
+	/* It is not left where it was. */
+	CHECK_STR(getenv("A67_TOKEN"), "");
+	(void) setenv("A67_TOKEN", "secret", 1);
+	CHECK_INT(PARSE("join", "https://h:2", "word", "--once"), 0);
+	CHECK_STR(options.url, "https://h:2");
+	CHECK_STR(options.token, "word");
+	CHECK(options.once);
+	CHECK_INT(PARSE("run"), 0);
+	CHECK_STR(options.url, "");
+}
+
+static void
+room_for_chunks_is_a_size_or_a_share(void)
+{
+	static const char *const wrong[] = {"",
+										"x",
+										"-1",
+										"101%",
+										"0%",
+										"5%%",
+										"1.5G",
+										"10g",
+										"10GB",
+										"G",
+										"%",
+										" 1",
+										"+1",
+										"1 ",
+										"0x5",
+										"9G%",
+										"10Z",
+										"1e9",
+										"9999999999999999999",
+										"99999999T"};
+	static const struct
+	{
+		const char *text;
+		int64_t value;
+	} good[] = {{"0", 0},
+				{"1048576", 1048576},
+				{"3K", 3072},
+				{"500M", 500 << 20},
+				{"10G", INT64_C(10) << 30},
+				{"2T", INT64_C(2) << 40},
+				{"1%", -1},
+				{"100%", -100}};
+
+	forget_variables();
+	CHECK_INT(PARSE("run"), 0);
+	CHECK_INT(options.chunk_quota, -50);
+	CHECK_INT(options.scrub_ms, INT64_C(7) * 86400000);
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+	{
+		CHECK_INT(PARSE("run", "--chunk-quota", good[i].text), 0);
+		CHECK_INT(options.chunk_quota, good[i].value);
+	}
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		CHECK_REFUSED("--chunk-quota", "run", "--chunk-quota", wrong[i]);
+	(void) setenv("A67_CHUNK_QUOTA", "1K", 1);
+	(void) setenv("A67_SCRUB_INTERVAL", "0.5", 1);
+	CHECK_INT(PARSE("run", "--chunk-quota=2K"), 0);
+	CHECK_INT(options.chunk_quota, 2048);
+	CHECK_INT(options.scrub_ms, 1800000);
+	CHECK_REFUSED("--scrub-interval", "run", "--scrub-interval", "0");
+	CHECK_REFUSED("--scrub-interval", "run", "--scrub-interval", "nan");
+	CHECK_REFUSED("--scrub-interval", "run", "--scrub-interval", "7d");
+	CHECK_REFUSED("--scrub-interval", "run", "--scrub-interval", "1e99");
+}
+
 UNIT_MAIN("agent_options", UNIT(nothing_said_leaves_it_to_the_token), UNIT(lists_add_up),
 		  UNIT(a_label_that_comes_again_counts), UNIT(variables_hold_lists),
 		  UNIT(flags_win_over_variables), UNIT(an_empty_variable_says_nothing),
 		  UNIT(wrong_services_are_refused), UNIT(wrong_labels_are_refused),
-		  UNIT(too_many_labels_are_refused), UNIT(other_wrong_values_are_refused));
+		  UNIT(too_many_labels_are_refused), UNIT(other_wrong_values_are_refused),
+		  UNIT(hosts_are_found_in_front_of_ports), UNIT(plain_http_is_for_loopback_alone),
+		  UNIT(url_and_token_may_be_variables), UNIT(room_for_chunks_is_a_size_or_a_share));

@@ -211,6 +211,86 @@ replica_survives_its_file(void)
 	close_dir(&dir);
 }
 
+static A67Desired *
+some_run(void)
+{
+	static const char text[] = "{\"generation\":7,\"deployment\":\"d\",\"release\":1,"
+							   "\"app_type\":\"cron\",\"package\":{\"digest\":\"" DIGEST
+							   "\",\"path\":\"/p\"},\"entrypoint\":[\"a\"]}";
+	A67Why why;
+
+	return a67_desired_parse(text, strlen(text), &why);
+}
+
+static json_int_t
+reported(const A67Replica *replica, const char *name)
+{
+	json_t *doc = a67_replica_report(replica);
+	json_t *value = json_object_get(doc, name);
+	json_int_t number = json_is_integer(value) ? json_integer_value(value) : -2;
+
+	json_decref(doc);
+	return number;
+}
+
+static void
+result_of_a_run_survives_its_file(void)
+{
+	A67StateDir dir = open_dir();
+	A67Replica *replica = a67_replica_new(ID, 1);
+
+	REQUIRE(replica != NULL);
+	replica->desired = some_run();
+	REQUIRE(replica->desired != NULL && a67_replica_is_run(replica));
+	replica->state = A67_REPLICA_RUNNING;
+	replica->generation = replica->content = 7;
+	replica->begun = true;
+	replica->started_ms = 1234567890123;
+	replica->exit_code = 0;
+	replica->duration_ms = 42;
+	/* While it runs there is no result. */
+	CHECK_INT(reported(replica, "exit_code"), -2);
+	replica->state = A67_REPLICA_FINISHED;
+	CHECK_INT(a67_replica_save(&dir, replica), 0);
+	a67_replica_free(replica);
+	replica = a67_replica_load(&dir, ID, 1);
+	REQUIRE(replica != NULL);
+	CHECK_INT(replica->state, A67_REPLICA_FINISHED);
+	CHECK(replica->begun);
+	CHECK_INT(replica->started_ms, 1234567890123);
+	CHECK_INT(reported(replica, "exit_code"), 0);
+	CHECK_INT(reported(replica, "duration_ms"), 42);
+	/* Over itself, and shorter. */
+	replica->state = A67_REPLICA_STOPPING;
+	replica->error[0] = '\0';
+	CHECK_INT(a67_replica_save_in_place(&dir, replica), 0);
+	a67_replica_free(replica);
+	replica = a67_replica_load(&dir, ID, 1);
+	REQUIRE(replica != NULL);
+	CHECK_INT(replica->state, A67_REPLICA_STOPPING);
+	a67_replica_free(replica);
+	close_dir(&dir);
+}
+
+static void
+files_are_written_over_only_when_they_are_there(void)
+{
+	A67StateDir dir = open_dir();
+	A67Buf text;
+	A67Why why;
+
+	CHECK_INT(a67_statedir_overwrite(&dir, "replicas/x.json", "one", 3, &why), -ENOENT);
+	CHECK_INT(a67_statedir_write(&dir, "replicas/x.json", "three", 5, &why), 0);
+	CHECK_INT(a67_statedir_overwrite(&dir, "replicas/x.json", "one", 3, &why), 0);
+	a67_buf_init(&text, 64);
+	CHECK_INT(a67_statedir_read(&dir, "replicas/x.json", &text, &why), 0);
+	CHECK_STR(a67_buf_text(&text), "one");
+	a67_buf_free(&text);
+	CHECK(a67_statedir_has_room(&dir, 1));
+	CHECK(!a67_statedir_has_room(&dir, INT64_MAX));
+	close_dir(&dir);
+}
+
 /* Loads the given bytes as the state file; whatever is not understood must be put aside. */
 static void
 load_bytes(const A67StateDir *dir, const char *bytes, size_t len)
@@ -271,6 +351,7 @@ identity_survives_and_damage_unregisters(void)
 	(void) snprintf(one.controller_url, sizeof(one.controller_url), "http://127.0.0.1:1");
 	one.heartbeat_ms = 1500;
 	one.port = 81;
+	one.plain = true;
 	CHECK_INT(a67_identity_save(&dir, &one, &why), 0);
 	CHECK_INT(a67_identity_load(&dir, &two, &why), 0);
 	CHECK(two.registered);
@@ -278,7 +359,12 @@ identity_survives_and_damage_unregisters(void)
 	CHECK_STR(two.node_token, "a.b.c");
 	CHECK_INT(two.heartbeat_ms, 1500);
 	CHECK_INT(two.port, 81);
+	CHECK(two.plain);
 	a67_log_set_level((A67LogLevel) -1);
+	/* The registration of a key that is gone is worth nothing. */
+	a67_statedir_remove(&dir, "node.key");
+	CHECK_INT(a67_identity_load(&dir, &two, &why), 0);
+	CHECK(!two.registered && exists(&dir, "node.json.corrupt"));
 	CHECK_INT(a67_statedir_write(&dir, "node.json", "{\"node_id\":1}", 13, &why), 0);
 	CHECK_INT(a67_statedir_write(&dir, "node.key", "short\n", 6, &why), 0);
 	CHECK_INT(a67_identity_load(&dir, &two, &why), 0);
@@ -301,5 +387,7 @@ patience_follows_the_interval(void)
 
 UNIT_MAIN("agent_state", UNIT(one_agent_a_directory), UNIT(directory_of_others_is_refused),
 		  UNIT(files_are_replaced_whole), UNIT(trash_takes_trees_in_steps),
-		  UNIT(replica_survives_its_file), UNIT(cut_and_changed_state_files_do_no_harm),
+		  UNIT(replica_survives_its_file), UNIT(result_of_a_run_survives_its_file),
+		  UNIT(files_are_written_over_only_when_they_are_there),
+		  UNIT(cut_and_changed_state_files_do_no_harm),
 		  UNIT(identity_survives_and_damage_unregisters), UNIT(patience_follows_the_interval));

@@ -255,9 +255,8 @@ replay_cache_is_bounded_and_forgets_what_expired(void)
 	for (int i = 0; i < A67_REPLAY_MAX; i++)
 	{
 		replay.seen[i].hash = (uint64_t) i;
-		replay.seen[i].until_s = NOW_S + (i < 10 ? 1 : 60);
+		replay.seen[i].until_s = NOW_S + (i % 16 == 0 ? 1 : 60);
 	}
-	replay.count = A67_REPLAY_MAX;
 	claims_text(claims, sizeof(claims), "full", NOW_S, NOW_S + 30);
 	CHECK_INT(judge(HEADER, claims, &check, &why), -EBUSY);
 	check.now_s = NOW_S + 2;
@@ -266,9 +265,71 @@ replay_cache_is_bounded_and_forgets_what_expired(void)
 		(void) snprintf(jti, sizeof(jti), "late%d", i);
 		claims_text(claims, sizeof(claims), jti, NOW_S, NOW_S + 30);
 		CHECK_INT(judge(HEADER, claims, &check, &why), 0);
+		CHECK_INT(judge(HEADER, claims, &check, &why), -EACCES);
 	}
+	for (int i = 0; i < A67_REPLAY_MAX; i++)
+		replay.seen[i].until_s = NOW_S + 60;
 	claims_text(claims, sizeof(claims), "full again", NOW_S, NOW_S + 30);
 	CHECK_INT(judge(HEADER, claims, &check, &why), -EBUSY);
+}
+
+/* Between others, and in places that others have left. */
+static void
+many_commands_are_told_apart(void)
+{
+	A67CommandCheck check = check_of();
+	char claims[512];
+	char jti[32];
+	A67Why why;
+
+	make_keys();
+	for (int round = 0; round < 2; round++)
+	{
+		for (int i = 0; i < 1000; i++)
+		{
+			(void) snprintf(jti, sizeof(jti), "many%d", i);
+			claims_text(claims, sizeof(claims), jti, NOW_S, NOW_S + 1 + i % 30);
+			CHECK_INT(judge(HEADER, claims, &check, &why), round == 0 ? 0 : -EACCES);
+		}
+	}
+}
+
+/* A body that is streamed is known by its digest before it is here. */
+static void
+a_digest_stands_for_the_body(void)
+{
+	static const char empty[] = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+	A67CommandCheck check = check_of();
+	char claims[512];
+	A67Why why;
+
+	make_keys();
+	check.body = "not looked at";
+	check.body_len = 13;
+	check.body_sha256 = empty;
+	claims_text(claims, sizeof(claims), "digest", NOW_S, NOW_S + 30);
+	CHECK_INT(judge(HEADER, claims, &check, &why), 0);
+	CHECK_INT(judge(HEADER, claims, &check, &why), -EACCES);
+	check.body_sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b85";
+	claims_text(claims, sizeof(claims), "other digest", NOW_S, NOW_S + 30);
+	CHECK_INT(judge(HEADER, claims, &check, &why), -EACCES);
+	CHECK_STR(why.text, "command token is for another body");
+}
+
+/* Where a command that is repeated to a later agent would do harm. */
+static void
+tokens_older_than_the_agent_are_refused(void)
+{
+	A67CommandCheck check = check_of();
+	char claims[512];
+	A67Why why;
+
+	make_keys();
+	check.not_before_s = NOW_S;
+	claims_text(claims, sizeof(claims), "older", NOW_S - 1, NOW_S + 30);
+	CHECK_INT(judge(HEADER, claims, &check, &why), -EACCES);
+	claims_text(claims, sizeof(claims), "as old", NOW_S, NOW_S + 30);
+	CHECK_INT(judge(HEADER, claims, &check, &why), 0);
 }
 
 static void
@@ -406,5 +467,7 @@ UNIT_MAIN("agent_token", UNIT(next_key_is_obeyed_too), UNIT(handovers_are_signed
 		  UNIT(good_command_is_taken_once), UNIT(clocks_may_differ_by_thirty_seconds),
 		  UNIT(each_claim_binds), UNIT(algorithm_is_never_taken_from_the_token),
 		  UNIT(claims_of_wrong_kinds_are_refused), UNIT(no_flipped_bit_passes),
-		  UNIT(replay_cache_is_bounded_and_forgets_what_expired), UNIT(join_tokens),
+		  UNIT(replay_cache_is_bounded_and_forgets_what_expired),
+		  UNIT(many_commands_are_told_apart), UNIT(a_digest_stands_for_the_body),
+		  UNIT(tokens_older_than_the_agent_are_refused), UNIT(join_tokens),
 		  UNIT(times_of_a_node_token));

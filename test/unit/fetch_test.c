@@ -255,7 +255,7 @@ put_sends_token_and_body(void)
 static void
 expect_fields(const char *body, const char *const *fields, int count, const char *error)
 {
-	A67FetchRequest request = {"f", "POST", NULL, NULL, body, 2000, fields, count};
+	A67FetchRequest request = {"f", "POST", NULL, NULL, body, 2000, fields, count, NULL};
 	A67FetchResult *result;
 	char url[64];
 
@@ -317,7 +317,7 @@ fields_that_frame_or_break_are_refused(void)
 									  NULL,
 									  long_field};
 	static const char *many[A67_FETCH_FIELDS_MAX + 1];
-	A67FetchRequest request = {"t", "GET", "http://127.0.0.1/", "token", NULL, 1000, NULL, 1};
+	A67FetchRequest request = {"t", "GET", "http://127.0.0.1/", "token", NULL, 1000, NULL, 1, NULL};
 	static const char *const authorization[] = {"authorization: Basic eDp5"};
 
 	memset(long_field + 3, 'x', A67_FETCH_FIELD_SIZE_MAX - 2);
@@ -550,8 +550,8 @@ static void
 impossible_requests_are_results(void)
 {
 	static char long_text[A67_FETCH_TOKEN_MAX + 2];
-	static const A67FetchRequest good = {"k",  "GET", "http://127.0.0.1/", NULL, NULL, 1000,
-										 NULL, 0};
+	static const A67FetchRequest good = {
+		.key = "k", .method = "GET", .url = "http://127.0.0.1/", .timeout_ms = 1000};
 	A67FetchRequest bad[12];
 
 	memset(long_text, 'x', sizeof(long_text) - 1);

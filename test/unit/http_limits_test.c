@@ -342,40 +342,6 @@ malformed_stamps_are_left_out(void)
 }
 
 static void
-too_many_clients_are_turned_away(void)
-{
-	A67HttpStats stats;
-	int fds[4];
-	int i;
-
-	app_init();
-	app.config.max_clients = 3;
-	REQUIRE(app_listen());
-	for (i = 0; i < 4; i++)
-		fds[i] = dial();
-	CHECK_UINT(clients(), 3);
-	forget();
-	CHECK(hear(fds[3], NULL));
-	CHECK(strstr(heard, "HTTP/1.1 503 Service Unavailable\r\n") == heard);
-	CHECK(strstr(heard, "\"message\":\"too many clients\"") != NULL);
-	CHECK(strstr(heard, "\r\n\r\n") != NULL &&
-		  strlen(strstr(heard, "\r\n\r\n") + 4) ==
-			  (size_t) strtol(strstr(heard, "Content-Length: ") + 16, NULL, 10));
-	for (i = 0; i < 3; i++)
-		CHECK(ask(fds[i], GET("/hello"), "hello"));
-	close(fds[3]);
-	close(fds[0]);
-	settle();
-	fds[0] = dial();
-	CHECK(ask(fds[0], GET("/hello"), "hello"));
-	a67_http_server_stats(app.server, &stats);
-	CHECK_UINT(stats.refused, 1);
-	for (i = 0; i < 3; i++)
-		close(fds[i]);
-	app_stop();
-}
-
-static void
 a_drained_server_ends_in_order(void)
 {
 	int idle;
@@ -551,8 +517,7 @@ UNIT_MAIN("http_limits", UNIT(pipelining_behind_a_pending_answer_is_held_back),
 		  UNIT(idle_connections_end_after_their_pause),
 		  UNIT(slow_bodies_are_cut_and_steady_ones_are_not), UNIT(oversize_is_refused),
 		  UNIT(big_streams_are_bounded_in_memory), UNIT(a_missing_answer_becomes_504),
-		  UNIT(a_client_that_does_not_read_is_cut), UNIT(too_many_clients_are_turned_away),
-		  UNIT(unseen_requests_are_stamped), UNIT(malformed_stamps_are_left_out),
-		  UNIT(a_drained_server_ends_in_order), UNIT(idle_connections_are_cheap),
-		  UNIT(wrong_use_is_refused), UNIT(limits_can_be_changed_while_serving),
-		  UNIT(running_out_of_descriptors_is_survived));
+		  UNIT(a_client_that_does_not_read_is_cut), UNIT(unseen_requests_are_stamped),
+		  UNIT(malformed_stamps_are_left_out), UNIT(a_drained_server_ends_in_order),
+		  UNIT(idle_connections_are_cheap), UNIT(wrong_use_is_refused),
+		  UNIT(limits_can_be_changed_while_serving), UNIT(running_out_of_descriptors_is_survived));

@@ -179,7 +179,7 @@ static A67FetchSubmit
 submit(int timeout_ms)
 {
 	static const char *const fields[] = {"From: a@x.example", "To: b@y.example", "To: c@y.example"};
-	A67FetchRequest request = {"m", "MAIL", NULL, NULL, MESSAGE, 0, fields, 3};
+	A67FetchRequest request = {"m", "MAIL", NULL, NULL, MESSAGE, 0, fields, 3, NULL};
 	char url[64];
 
 	(void) snprintf(url, sizeof(url), "smtp://127.0.0.1:%d", port);
@@ -289,7 +289,7 @@ tls_is_not_given_up(void)
 {
 	static const char *const fields[] = {"From: a@x", "To: b@y", "TLS: required", "Username: u",
 										 "Password: p"};
-	A67FetchRequest request = {"m", "MAIL", NULL, NULL, MESSAGE, 2000, fields, 5};
+	A67FetchRequest request = {"m", "MAIL", NULL, NULL, MESSAGE, 2000, fields, 5, NULL};
 	A67FetchResult *result;
 	char url[64];
 
@@ -328,20 +328,21 @@ impossible_mails_are_results(void)
 	static const char *const maybe[] = {"From: a@x", "To: b@y", "TLS: maybe"};
 	static const char *const injected[] = {"From: a@x", "To: b@y>\r\nDATA"};
 	static const A67FetchRequest bad[] = {
-		{"m", "MAIL", "http://127.0.0.1/", NULL, MESSAGE, 1000, ok, 2},
-		{"m", "MAIL", "smtp://127.0.0.1", "token", MESSAGE, 1000, ok, 2},
-		{"m", "MAIL", "smtp://127.0.0.1", NULL, NULL, 1000, ok, 2},
-		{"m", "MAIL", "smtp://127.0.0.1", NULL, "x\n", 1000, ok, 2},
-		{"m", "MAIL", "smtp://127.0.0.1", NULL, MESSAGE, 0, ok, 2},
-		{"m", "MAIL", "smtp://127.0.0.1", NULL, MESSAGE, 1000, NULL, 0},
-		{"m", "MAIL", "smtp://127.0.0.1", NULL, MESSAGE, 1000, twice, 3},
-		{"m", "MAIL", "smtp://127.0.0.1", NULL, MESSAGE, 1000, nobody, 1},
-		{"m", "MAIL", "smtp://127.0.0.1", NULL, MESSAGE, 1000, unknown, 3},
-		{"m", "MAIL", "smtp://127.0.0.1", NULL, MESSAGE, 1000, open, 4},
-		{"m", "MAIL", "smtps://127.0.0.1", NULL, MESSAGE, 1000, half, 4},
-		{"m", "MAIL", "smtp://127.0.0.1", NULL, MESSAGE, 1000, maybe, 3},
-		{"m", "MAIL", "smtp://127.0.0.1", NULL, MESSAGE, 1000, injected, 2},
-		{"m", "POST", "smtp://127.0.0.1", NULL, "{}", 1000, NULL, 0},
+		{"m", "MAIL", "http://127.0.0.1/", NULL, MESSAGE, 1000, ok, 2, NULL},
+		{"m", "MAIL", "smtp://127.0.0.1", "token", MESSAGE, 1000, ok, 2, NULL},
+		{"m", "MAIL", "smtp://127.0.0.1", NULL, NULL, 1000, ok, 2, NULL},
+		{"m", "MAIL", "smtp://127.0.0.1", NULL, "x\n", 1000, ok, 2, NULL},
+		{"m", "MAIL", "smtp://127.0.0.1", NULL, MESSAGE, 0, ok, 2, NULL},
+		{"m", "MAIL", "smtp://127.0.0.1", NULL, MESSAGE, 1000, NULL, 0, NULL},
+		{"m", "MAIL", "smtp://127.0.0.1", NULL, MESSAGE, 1000, twice, 3, NULL},
+		{"m", "MAIL", "smtp://127.0.0.1", NULL, MESSAGE, 1000, nobody, 1, NULL},
+		{"m", "MAIL", "smtp://127.0.0.1", NULL, MESSAGE, 1000, unknown, 3, NULL},
+		{"m", "MAIL", "smtp://127.0.0.1", NULL, MESSAGE, 1000, open, 4, NULL},
+		{"m", "MAIL", "smtps://127.0.0.1", NULL, MESSAGE, 1000, half, 4, NULL},
+		{"m", "MAIL", "smtp://127.0.0.1", NULL, MESSAGE, 1000, maybe, 3, NULL},
+		{"m", "MAIL", "smtp://127.0.0.1", NULL, MESSAGE, 1000, injected, 2, NULL},
+		{"m", "POST", "smtp://127.0.0.1", NULL, "{}", 1000, NULL, 0, NULL},
+		{"m", "MAIL", "smtps://127.0.0.1", NULL, MESSAGE, 1000, ok, 2, "sha256//"},
 	};
 
 	begin();

@@ -111,7 +111,8 @@ names_and_bits_agree(void)
 							  "rollout.step,alert.raised,alert.acked,alert.resolved,file.changed,"
 							  "database.changed,node.registered,node.updated,node.quota.warned,"
 							  "node.desired.changed,node.drained,node.restart,credential.changed,"
-							  "vault.sealed,vault.unsealed,vault.rotating,vault.rotated";
+							  "vault.sealed,vault.unsealed,vault.rotating,vault.rotated,"
+							  "run.changed";
 	A67Buf out;
 
 	a67_buf_init(&out, 1000);

@@ -211,6 +211,8 @@ obey(A67HttpConn *conn, const A67HttpDecision *decision)
 	if (buffered && ex->max_body > conn->server->config.max_body)
 		ex->max_body = conn->server->config.max_body;
 	a67_buf_init(&ex->body, (size_t) (buffered ? ex->max_body : 0));
+	if (decision->body_ms > 0 && conn->state == CONN_BODY)
+		conn->state_due = a67_deadline_in(conn->server->now, decision->body_ms);
 	if (!conn->doomed && ex->answer == ANSWER_NONE)
 	{
 		if (decision->verdict == A67_HTTP_ANSWERED)

@@ -328,6 +328,39 @@ turn_away(A67HttpServer *server, int fd)
 	(void) close(fd);
 }
 
+/* Since when the connection has been waiting for a whole request; A67_NEVER: it has one, or another use. */
+static int64_t
+waiting_since(const A67HttpConn *conn)
+{
+	if (conn->state == CONN_IDLE && !conn->fresh)
+		return conn->state_due - conn->server->config.idle_ms;
+	if (conn->state == CONN_HANDSHAKE || conn->state == CONN_IDLE || conn->state == CONN_HEAD)
+		return conn->state_due - conn->server->config.header_ms;
+	return A67_NEVER;
+}
+
+/* Stalled clients make way for a new one; those whose request is under way do not. */
+static void
+make_room(A67HttpServer *server)
+{
+	A67HttpConn *oldest = NULL;
+	int64_t since = A67_NEVER;
+
+	for (uint32_t i = 0; i < server->nslots; i++)
+	{
+		A67HttpConn *conn = server->slots[i].conn;
+
+		if (conn == NULL || waiting_since(conn) >= since)
+			continue;
+		oldest = conn;
+		since = waiting_since(conn);
+	}
+	if (oldest == NULL)
+		return;
+	server->stats.refused++;
+	a67_engine_conn_close(oldest);
+}
+
 static int
 admit(A67HttpServer *server, int fd)
 {
@@ -386,6 +419,8 @@ accept_clients(A67HttpServer *server, Listener *listener)
 			continue;
 		}
 		(void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		if (server->config.makes_room && server->stats.clients >= server->config.max_clients)
+			make_room(server);
 		if (admit(server, fd) < 0)
 			turn_away(server, fd);
 	}

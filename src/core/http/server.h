@@ -38,6 +38,7 @@ typedef struct A67HttpDecision
 	uint64_t max_body;	 /* a longer body is 413 */
 	int status;			 /* REJECT: 400–599 */
 	const char *message; /* REJECT: NULL means the reason phrase; copied */
+	uint32_t body_ms;	 /* in place of the config's; 0: that one */
 } A67HttpDecision;
 
 typedef struct A67HttpCallbacks
@@ -67,6 +68,7 @@ typedef struct A67HttpConfig
 	void *arg;
 	struct ssl_ctx_st *tls; /* NULL: plain; borrowed */
 	uint32_t max_clients;	/* one more is answered 503 and closed */
+	bool makes_room;		/* instead, whoever has been without a request for longest is closed */
 	A67HttpLimits head;
 	uint64_t max_body;		 /* ceiling of any buffered body */
 	size_t max_response;	 /* unsent bytes one answer may hold in memory */

@@ -18,6 +18,10 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+/* RFC 5280: a certificate without an end that means anything. */
+#define SELF_SIGNED_FROM  "20200101000000Z"
+#define SELF_SIGNED_UNTIL "99991231235959Z"
+
 static void
 explain(char *err, size_t err_size, const char *what)
 {
@@ -73,6 +77,62 @@ a67_tls_server_context(const char *cert_file, const char *key_file, char *err, s
 		return ctx;
 	SSL_CTX_free(ctx);
 	return NULL;
+}
+
+/* A certificate over the key, signed by itself. Whoever pins the key looks at nothing else in it. */
+static X509 *
+self_signed(EVP_PKEY *key)
+{
+	static const unsigned char name[] = "Automator67";
+	X509 *cert = X509_new();
+	X509_NAME *subject = cert != NULL ? X509_get_subject_name(cert) : NULL;
+
+	if (subject != NULL && X509_set_version(cert, X509_VERSION_3) == 1 &&
+		ASN1_INTEGER_set(X509_get_serialNumber(cert), 1) == 1 &&
+		ASN1_TIME_set_string_X509(X509_getm_notBefore(cert), SELF_SIGNED_FROM) == 1 &&
+		ASN1_TIME_set_string_X509(X509_getm_notAfter(cert), SELF_SIGNED_UNTIL) == 1 &&
+		X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, name, -1, -1, 0) == 1 &&
+		X509_set_issuer_name(cert, subject) == 1 && X509_set_pubkey(cert, key) == 1 &&
+		X509_sign(cert, key, NULL) > 0)
+		return cert;
+	X509_free(cert);
+	return NULL;
+}
+
+struct ssl_ctx_st *
+a67_tls_self_context(const uint8_t seed[A67_TLS_SEED_BYTES], char *err, size_t err_size)
+{
+	EVP_PKEY *key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, seed, A67_TLS_SEED_BYTES);
+	X509 *cert = key != NULL ? self_signed(key) : NULL;
+	SSL_CTX *ctx = cert != NULL ? new_context(TLS_server_method()) : NULL;
+
+	if (ctx != NULL)
+	{
+		SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+		if (SSL_CTX_use_certificate(ctx, cert) != 1 || SSL_CTX_use_PrivateKey(ctx, key) != 1)
+		{
+			SSL_CTX_free(ctx);
+			ctx = NULL;
+		}
+	}
+	if (ctx == NULL)
+		explain(err, err_size, "could not make a certificate");
+	X509_free(cert);
+	EVP_PKEY_free(key);
+	return ctx;
+}
+
+int
+a67_tls_ed25519_pin(const uint8_t public_key[A67_TLS_SEED_BYTES], uint8_t pin[A67_TLS_PIN_BYTES])
+{
+	/* RFC 8410: SEQUENCE { SEQUENCE { OID 1.3.101.112 }, BIT STRING }, up to the key itself. */
+	static const uint8_t lead[] = {0x30, 0x2a, 0x30, 0x05, 0x06, 0x03,
+								   0x2b, 0x65, 0x70, 0x03, 0x21, 0x00};
+	uint8_t info[sizeof(lead) + A67_TLS_SEED_BYTES];
+
+	memcpy(info, lead, sizeof(lead));
+	memcpy(info + sizeof(lead), public_key, A67_TLS_SEED_BYTES);
+	return EVP_Digest(info, sizeof(info), pin, NULL, EVP_sha256(), NULL) == 1 ? 0 : -1;
 }
 
 void
@@ -177,8 +237,9 @@ a67_tls_client_context(const char *ca_file, char *err, size_t err_size)
 		return NULL;
 	}
 	SSL_CTX_set_cert_verify_callback(ctx, verify_peer, NULL);
-	if (ca_file != NULL ? SSL_CTX_load_verify_locations(ctx, ca_file, NULL) == 1
-						: SSL_CTX_set_default_verify_paths(ctx) == 1)
+	if (ca_file == NULL
+			? SSL_CTX_set_default_verify_paths(ctx) == 1
+			: ca_file[0] == '\0' || SSL_CTX_load_verify_locations(ctx, ca_file, NULL) == 1)
 		return ctx;
 	explain(err, err_size, "could not load the CA certificates");
 	SSL_CTX_free(ctx);

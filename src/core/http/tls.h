@@ -15,7 +15,8 @@
 
 #include "io.h"
 
-#define A67_TLS_PIN_BYTES 32
+#define A67_TLS_PIN_BYTES  32
+#define A67_TLS_SEED_BYTES 32 /* of an Ed25519 key, and its public half */
 
 struct ssl_ctx_st;
 struct ssl_st;
@@ -23,7 +24,16 @@ struct ssl_st;
 /* PEM files: certificate chain and private key. NULL with a text in err. */
 extern struct ssl_ctx_st *a67_tls_server_context(const char *cert_file, const char *key_file,
 												 char *err, size_t err_size);
-/* ca_file NULL: the system's CA store. Sessions with a pin ignore the CAs. */
+/*
+ * A server known by its Ed25519 key alone: the certificate is made here, signed by itself and without
+ * an end, for clients that pin the key. NULL with a text in err.
+ */
+extern struct ssl_ctx_st *a67_tls_self_context(const uint8_t seed[A67_TLS_SEED_BYTES], char *err,
+											   size_t err_size);
+/* The pin of such a server: SHA-256 of the SubjectPublicKeyInfo of an Ed25519 key. 0 or -1. */
+extern int a67_tls_ed25519_pin(const uint8_t public_key[A67_TLS_SEED_BYTES],
+							   uint8_t pin[A67_TLS_PIN_BYTES]);
+/* ca_file NULL: the system's CA store; "": none. Sessions with a pin ignore the CAs. */
 extern struct ssl_ctx_st *a67_tls_client_context(const char *ca_file, char *err, size_t err_size);
 extern void a67_tls_context_free(struct ssl_ctx_st *ctx);
 

@@ -22,8 +22,6 @@ def proof():
 
 
 class Hello(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
     def do_GET(self):
         pages = {"/": lambda: WHO, "/health": lambda: "ok\n", "/secret": proof}
         known = self.path in pages
