@@ -244,7 +244,7 @@ static void
 files_are_private_replaced_and_removed(void)
 {
 	A67StateDir dir = open_dir();
-	A67SecretsPlace place = {&dir, NODE, ID};
+	A67SecretsPlace place = {&dir, NODE, ID, 0};
 	char path[A67_SECRETS_PATH_SIZE];
 	struct stat st;
 	A67Why why;
@@ -271,7 +271,7 @@ static void
 places_of_others_are_passed_over(void)
 {
 	A67StateDir dir = open_dir();
-	A67SecretsPlace place = {&dir, NODE, ID};
+	A67SecretsPlace place = {&dir, NODE, ID, 0};
 	char path[A67_SECRETS_PATH_SIZE];
 	A67Why why;
 
@@ -305,7 +305,7 @@ static void
 sweep_removes_what_nobody_keeps(void)
 {
 	A67StateDir dir = open_dir();
-	A67SecretsPlace place = {&dir, NODE, ID};
+	A67SecretsPlace place = {&dir, NODE, ID, 0};
 	char path[A67_SECRETS_PATH_SIZE];
 	int asked = 0;
 	A67Why why;
