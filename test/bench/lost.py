@@ -46,6 +46,7 @@ class Load:
         bad = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
         broken = re.search(r"Socket errors: (.*)", text)
         self.lost = (int(bad[1]) if bad else 0) + sum(int(one) for one in re.findall(r"\d+", broken[1] if broken else ""))
+        self.how = "; ".join(one[0] for one in (bad, broken) if one) or "none lost"
 
 
 def _release(cloud, number, strategy, **changes):
@@ -68,7 +69,7 @@ def _wait_release(port, number):
 def _wait_settled(cloud):
     """The rollout is over, and nothing but its release is left."""
     wait_until("the rollout is over", lambda: cloud.cluster.row("""
-        SELECT (SELECT state FROM a67_internal.rollout ORDER BY created_at DESC LIMIT 1) AS state,
+        SELECT (SELECT state FROM a67.rollout ORDER BY created_at DESC LIMIT 1) AS state,
                (SELECT count(*) FROM a67.replica WHERE deployment = 'shop') AS replicas"""), timeout=240,
                until=lambda now: now["state"] == "succeeded" and now["replicas"] == REPLICAS)
 
@@ -79,7 +80,7 @@ def _roll_out(cloud, port, number, name):
         cloud.cluster.execute("SELECT a67.deployment_update('shop', %s::jsonb)", json.dumps(whole))
         _wait_settled(cloud)
         _wait_release(port, number)
-    say(f"{name}: {load.answered} requests, {load.lost} lost")
+    say(f"{name}: {load.answered} requests, {load.how}")
     report("deploy", f"{name}_lost", load.lost, "requests")
 
 
@@ -90,7 +91,7 @@ def _node_dies(cloud, port):
         cloud.wait_nodes("failed", lost_node, timeout=60)
         wait_until("replaced", lambda: cloud.deployment("shop")["replicas_running"], timeout=60,
                    until=lambda running: running == REPLICAS)
-    say(f"node killed: {load.answered} requests, {load.lost} lost")
+    say(f"node killed: {load.answered} requests, {load.how}")
     # On average a third of the connections have a request under way there.
     report("deploy", "node_killed_lost", load.lost, "requests", in_flight=load.lost / (CONNECTIONS / len(NODES)))
 
