@@ -101,23 +101,6 @@ a67_chunk_begin(A67ChunkStore *store, const uint8_t digest[A67_CHUNK_DIGEST_BYTE
 	return err;
 }
 
-static int
-write_all(int fd, const char *at, size_t left)
-{
-	while (left > 0)
-	{
-		ssize_t n = write(fd, at, left);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		at += n;
-		left -= (size_t) n;
-	}
-	return 0;
-}
-
 int
 a67_chunk_write(A67ChunkWriter *writer, const void *data, size_t len)
 {
@@ -128,7 +111,7 @@ a67_chunk_write(A67ChunkWriter *writer, const void *data, size_t len)
 	if (EVP_DigestUpdate(writer->hash, data, len) != 1)
 		return -ENOMEM;
 	if (writer->fd >= 0)
-		err = write_all(writer->fd, data, len);
+		err = a67_write_all(writer->fd, data, len);
 	writer->written += len;
 	if (err != 0 || writer->fd < 0 || writer->written - writer->behind < WRITE_BEHIND)
 		return err;

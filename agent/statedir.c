@@ -121,8 +121,8 @@ a67_statedir_close(A67StateDir *dir)
 	dir->fd = dir->lock_fd = -1;
 }
 
-static int
-write_all(int fd, const char *bytes, size_t len)
+int
+a67_write_all(int fd, const char *bytes, size_t len)
 {
 	while (len > 0)
 	{
@@ -171,7 +171,7 @@ a67_statedir_write(const A67StateDir *dir, const char *name, const void *bytes, 
 	fd = openat(dir->fd, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return a67_why(why, -errno, "could not create \"%s\": %s", temp, strerror(errno));
-	err = write_all(fd, bytes, len);
+	err = a67_write_all(fd, bytes, len);
 	if (err == 0 && fsync(fd) != 0)
 		err = -errno;
 	if (close(fd) != 0 && err == 0)
@@ -197,7 +197,7 @@ a67_statedir_overwrite(const A67StateDir *dir, const char *name, const void *byt
 
 	if (fd < 0)
 		return a67_why(why, -errno, "could not open \"%s\": %s", name, strerror(errno));
-	err = write_all(fd, bytes, len);
+	err = a67_write_all(fd, bytes, len);
 	if (err == 0 && (ftruncate(fd, (off_t) len) != 0 || fsync(fd) != 0))
 		err = -errno;
 	if (close(fd) != 0 && err == 0)

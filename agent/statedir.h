@@ -38,6 +38,9 @@ int a67_statedir_open(A67StateDir *dir, const char *path, int wait_ms, A67Why *w
 /* Gives the lock back.  Safe on a zeroed or failed one. */
 void a67_statedir_close(A67StateDir *dir);
 
+/* Writes all of it; 0 or -errno. */
+int a67_write_all(int fd, const char *bytes, size_t len);
+
 /* Replaces a file durably; mode 0600.  name may hold one '/'.  0 or -errno; the old one stays then. */
 int a67_statedir_write(const A67StateDir *dir, const char *name, const void *bytes, size_t len,
 					   A67Why *why);

@@ -1,4 +1,4 @@
--- SQL faces of the C library: hashing, the ring, keys, tokens, the vault, wake-ups, shared memory.
+-- SQL faces of the C library: hashing, the ring, keys, tokens, the vault, wake-ups, shared memory. At the end, what every part needs.
 
 CREATE OR REPLACE FUNCTION a67.version() RETURNS text
 AS 'MODULE_PATHNAME', 'a67_sql_version' LANGUAGE C STABLE STRICT PARALLEL SAFE;
@@ -180,4 +180,22 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
     SELECT format(CASE WHEN address LIKE '%:%' THEN '%s://[%s]:%s' ELSE '%s://%s:%s' END, scheme, address, port)
+$$;
+
+-- Whether a chore of a worker is due: once a minute of the worker's clock, whichever way that runs. When it was done is remembered by
+-- the session alone: a worker that starts does it at once.
+CREATE OR REPLACE FUNCTION a67_internal._minute_due(chore text, now timestamptz) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, a67, a67_internal, pg_temp
+AS $$
+DECLARE
+    name text := format('a67_internal.%s_at', chore);
+    last timestamptz := nullif(current_setting(name, true), '')::timestamptz;
+BEGIN
+    IF now >= last AND now < last + interval '1 minute' THEN
+        RETURN false;
+    END IF;
+    PERFORM set_config(name, now::text, false);
+    RETURN true;
+END
 $$;

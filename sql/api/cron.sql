@@ -76,13 +76,11 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
 DECLARE
-    last timestamptz := nullif(current_setting('a67_internal.cron_at', true), '')::timestamptz;
     obstacle text;
 BEGIN
-    IF _cron_jobs.now >= last AND _cron_jobs.now < last + interval '1 minute' OR NOT EXISTS (SELECT FROM a67_internal.cron_app) THEN
+    IF NOT EXISTS (SELECT FROM a67_internal.cron_app) OR NOT a67_internal._minute_due('cron', now) THEN
         RETURN;
     END IF;
-    PERFORM set_config('a67_internal.cron_at', _cron_jobs.now::text, false);
     obstacle := a67_internal._cron_obstacle();
     IF current_setting('a67_internal.cron_timer', true) IS DISTINCT FROM coalesce(obstacle, 'pg_cron') THEN
         PERFORM set_config('a67_internal.cron_timer', coalesce(obstacle, 'pg_cron'), false);

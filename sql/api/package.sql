@@ -207,18 +207,13 @@ BEGIN
 END
 $$;
 
--- Once a minute of the monitor's clock, whichever way that runs.
 CREATE OR REPLACE FUNCTION a67_internal._package_tick(now timestamptz) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
-DECLARE
-    last timestamptz := nullif(current_setting('a67_internal.package_at', true), '')::timestamptz;
 BEGIN
-    IF _package_tick.now >= last AND _package_tick.now < last + interval '1 minute' THEN
-        RETURN;
+    IF a67_internal._minute_due('package', now) THEN
+        PERFORM a67_internal._package_prune(now);
     END IF;
-    PERFORM set_config('a67_internal.package_at', _package_tick.now::text, false);
-    PERFORM a67_internal._package_prune(_package_tick.now);
 END
 $$;

@@ -134,20 +134,14 @@ BEGIN
 END
 $$;
 
--- Once a minute of the monitor's clock, whichever way that runs. When it was is remembered by the session alone: a monitor
--- that starts looks at once.
 CREATE OR REPLACE FUNCTION a67_internal._usage_tick(now timestamptz) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, a67, a67_internal, pg_temp
 AS $$
-DECLARE
-    last timestamptz := nullif(current_setting('a67_internal.usage_at', true), '')::timestamptz;
 BEGIN
-    IF _usage_tick.now >= last AND _usage_tick.now < last + interval '1 minute' THEN
-        RETURN;
+    IF a67_internal._minute_due('usage', now) THEN
+        PERFORM a67_internal._usage_judge(now);
     END IF;
-    PERFORM set_config('a67_internal.usage_at', _usage_tick.now::text, false);
-    PERFORM a67_internal._usage_judge(_usage_tick.now);
 END
 $$;
 

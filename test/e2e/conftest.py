@@ -12,7 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from cloud import Cloud, Cluster  # noqa: E402  (the path comes first)
+from agent_alone import AgentAlone  # noqa: E402  (the path comes first)
+from cloud import Cloud, Cluster  # noqa: E402
 from cloud.api import Api, haproxy, postgrest, program  # noqa: E402
 
 NAMES = ("oak", "elm", "ash", "fir")
@@ -58,6 +59,23 @@ def bring_up(names, **options):
 def shared():
     """Four nodes for everybody: a test here removes what it made and kills nothing."""
     yield from bring_up(NAMES)
+
+
+@pytest.fixture
+def alone():
+    """An agent that has not been started yet, and the controller that is played for it."""
+    agent = AgentAlone()
+    yield agent
+    agent.destroy()
+
+
+@pytest.fixture(scope="module")
+def shared_agent():
+    """One joined agent for tests that leave it whole."""
+    agent = AgentAlone()
+    agent.start()
+    yield agent
+    agent.destroy()
 
 
 @pytest.fixture

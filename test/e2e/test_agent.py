@@ -7,27 +7,11 @@ import threading
 import time
 
 import pytest
-from agent_alone import AgentAlone, desired, new_id
+from agent_alone import desired, new_id
 from agent_fault import Clock, preload
 from cloud import wait_until
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fake_controller import ask_app, base64url, sign
-
-
-@pytest.fixture
-def alone():
-    agent = AgentAlone()
-    yield agent
-    agent.destroy()
-
-
-@pytest.fixture(scope="module")
-def shared():
-    """One joined agent for tests that leave it whole."""
-    agent = AgentAlone()
-    agent.start()
-    yield agent
-    agent.destroy()
 
 
 # -- joining -----------------------------------------------------------------------------------
@@ -235,10 +219,10 @@ def test_agent_keeps_its_port(alone):
 # -- commands --------------------------------------------------------------------------------------
 
 
-def test_health_and_metrics_need_no_token(shared):
-    health = shared.commands.get("/health")
-    assert health.status == 200 and health.json()["node_id"] == shared.controller.node_id
-    text = shared.commands.get("/metrics").text
+def test_health_and_metrics_need_no_token(shared_agent):
+    health = shared_agent.commands.get("/health")
+    assert health.status == 200 and health.json()["node_id"] == shared_agent.controller.node_id
+    text = shared_agent.commands.get("/metrics").text
     assert "a67_agent_info{node_id=" in text and "# TYPE a67_agent_heartbeats_total counter" in text
 
 
@@ -273,24 +257,24 @@ def forged(commands, method, path, body, kind):
     "another node", "another method", "another path", "another body", "expired", "future",
     "too long a life", "no life", "no jti", "empty jti", "no audience", "text times", "HS256", "none",
     "no algorithm", "critical", "another key", "cut", "unsigned", "changed claims", "garbage"])
-def test_forged_commands_are_refused(shared, kind):
+def test_forged_commands_are_refused(shared_agent, kind):
     replica = new_id()
     path = f"/v1/replicas/{replica}"
-    body = json.dumps(desired(shared.app)).encode()
-    answer = shared.commands.send("PUT", path, body, forged(shared.commands, "PUT", path, body, kind))
+    body = json.dumps(desired(shared_agent.app)).encode()
+    answer = shared_agent.commands.send("PUT", path, body, forged(shared_agent.commands, "PUT", path, body, kind))
     assert answer.status == 401
     assert set(answer.json()) == {"code", "message", "details", "hint"}
-    assert replica not in [one["id"] for one in shared.commands.list()]
+    assert replica not in [one["id"] for one in shared_agent.commands.list()]
 
 
-def test_command_without_a_token(shared):
-    assert shared.commands.get("/v1/replicas").status == 401
+def test_command_without_a_token(shared_agent):
+    assert shared_agent.commands.get("/v1/replicas").status == 401
 
 
-def test_command_is_obeyed_once(shared):
-    token = sign(shared.commands.claims("GET", "/v1/replicas"), shared.controller.key)
-    assert shared.commands.send("GET", "/v1/replicas", token=token).status == 200
-    again = shared.commands.send("GET", "/v1/replicas", token=token)
+def test_command_is_obeyed_once(shared_agent):
+    token = sign(shared_agent.commands.claims("GET", "/v1/replicas"), shared_agent.controller.key)
+    assert shared_agent.commands.send("GET", "/v1/replicas", token=token).status == 200
+    again = shared_agent.commands.send("GET", "/v1/replicas", token=token)
     assert again.status == 401 and "used already" in again.json()["message"]
 
 
@@ -300,8 +284,8 @@ def test_command_is_obeyed_once(shared):
     ("GET", "/v1/replicas/{id}/logs", 404), ("DELETE", "/v1/replicas/{id}?generation=1", 404),
     ("DELETE", "/v1/replicas/{id}", 404), ("DELETE", "/v1/replicas/{id}?generation=-1", 400),
     ("DELETE", "/v1/replicas/{id}?generation=", 400), ("GET", "/v1/replicas/{id}/logs?tail=all", 400)])
-def test_unknown_things(shared, method, path, status):
-    assert shared.commands.send(method, path.replace("{id}", new_id())).status == status
+def test_unknown_things(shared_agent, method, path, status):
+    assert shared_agent.commands.send(method, path.replace("{id}", new_id())).status == status
 
 
 BAD = [
@@ -324,114 +308,114 @@ BAD = [
 
 
 @pytest.mark.parametrize("change, field", BAD)
-def test_wrong_desired_state_names_the_field(shared, change, field):
-    answer = shared.commands.put(new_id(), desired(shared.app, **change))
+def test_wrong_desired_state_names_the_field(shared_agent, change, field):
+    answer = shared_agent.commands.put(new_id(), desired(shared_agent.app, **change))
     assert answer.status == 400 and f'"{field}"' in answer.json()["message"]
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b'{"generation":1,"generation":2}', b"x" * 1048577])
-def test_bodies_that_are_no_desired_state(shared, body):
-    assert shared.commands.send("PUT", f"/v1/replicas/{new_id()}", body).status in (400, 413)
+def test_bodies_that_are_no_desired_state(shared_agent, body):
+    assert shared_agent.commands.send("PUT", f"/v1/replicas/{new_id()}", body).status in (400, 413)
 
 
 # -- the life of a replica ---------------------------------------------------------------------------
 
 
-def test_deploy_serve_and_remove(shared):
-    replica = shared.deploy()
-    seen = shared.controller.replica(replica)
+def test_deploy_serve_and_remove(shared_agent):
+    replica = shared_agent.deploy()
+    seen = shared_agent.controller.replica(replica)
     assert seen["generation"] == 1 and seen["restarts"] == 0 and seen["error"] is None
     assert ask_app(seen["port"])[1] == "ok"
     for name, value in {"GREETING": "hi", "A67_NODE": "solo", "A67_REPLICA": replica,
-                        "A67_NODE_ID": shared.controller.node_id, "A67_DEPLOYMENT": "hello",
+                        "A67_NODE_ID": shared_agent.controller.node_id, "A67_DEPLOYMENT": "hello",
                         "A67_RELEASE": "1", "PORT": str(seen["port"]), "A67_STATE_DIR": "-"}.items():
         assert ask_app(seen["port"], f"/env/{name}")[1] == value
-    assert f"hello from {replica}" in shared.commands.logs(replica).text
-    assert len(shared.commands.logs(replica, 5).body) == 5
-    assert f'a67_replica_up{{replica="{replica}",deployment="hello"}} 1' in shared.commands.get("/metrics").text
-    assert shared.commands.delete(replica, 1).status in (202, 204)
-    wait_until("it is gone", lambda: shared.commands.delete(replica, 1).status, until=lambda s: s == 204)
-    assert shared.processes(replica) == []
-    assert not (shared.state / "apps" / replica).exists()
-    assert not (shared.state / "logs" / f"{replica}.log").exists()
+    assert f"hello from {replica}" in shared_agent.commands.logs(replica).text
+    assert len(shared_agent.commands.logs(replica, 5).body) == 5
+    assert f'a67_replica_up{{replica="{replica}",deployment="hello"}} 1' in shared_agent.commands.get("/metrics").text
+    assert shared_agent.commands.delete(replica, 1).status in (202, 204)
+    wait_until("it is gone", lambda: shared_agent.commands.delete(replica, 1).status, until=lambda s: s == 204)
+    assert shared_agent.processes(replica) == []
+    assert not (shared_agent.state / "apps" / replica).exists()
+    assert not (shared_agent.state / "logs" / f"{replica}.log").exists()
 
 
-def test_same_desired_state_changes_nothing(shared):
-    replica = shared.deploy()
-    pid = shared.controller.replica(replica)["pid"]
+def test_same_desired_state_changes_nothing(shared_agent):
+    replica = shared_agent.deploy()
+    pid = shared_agent.controller.replica(replica)["pid"]
     for generation in (1, 1, 2):
-        answer = shared.commands.put(replica, desired(shared.app, generation))
+        answer = shared_agent.commands.put(replica, desired(shared_agent.app, generation))
         assert answer.status == 202 and answer.json()["pid"] == pid
         assert answer.json()["generation"] == generation
-    assert shared.commands.put(replica, desired(shared.app, 1)).status == 409
-    other = shared.commands.put(replica, desired(shared.app, 2, release=7))
+    assert shared_agent.commands.put(replica, desired(shared_agent.app, 1)).status == 409
+    other = shared_agent.commands.put(replica, desired(shared_agent.app, 2, release=7))
     assert other.status == 409 and "other content" in other.json()["message"]
-    shared.commands.delete(replica, 2)
+    shared_agent.commands.delete(replica, 2)
 
 
-def test_other_content_replaces_the_process(shared):
-    replica = shared.deploy()
-    before = shared.controller.replica(replica)
-    assert shared.commands.put(replica, desired(shared.app, 2, env={"GREETING": "new"})).status == 202
-    after = wait_until("the new one runs", lambda: shared.controller.replica(replica),
+def test_other_content_replaces_the_process(shared_agent):
+    replica = shared_agent.deploy()
+    before = shared_agent.controller.replica(replica)
+    assert shared_agent.commands.put(replica, desired(shared_agent.app, 2, env={"GREETING": "new"})).status == 202
+    after = wait_until("the new one runs", lambda: shared_agent.controller.replica(replica),
                        until=lambda one: one["state"] == "running" and one["pid"] != before["pid"])
     assert after["generation"] == 2 and after["restarts"] == 0
     assert ask_app(after["port"], "/env/GREETING")[1] == "new"
-    assert len(shared.processes(replica)) == 1
-    assert [path.name for path in (shared.state / "apps" / replica).iterdir() if path.name.isdigit()] == ["2"]
-    shared.commands.delete(replica, 2)
+    assert len(shared_agent.processes(replica)) == 1
+    assert [path.name for path in (shared_agent.state / "apps" / replica).iterdir() if path.name.isdigit()] == ["2"]
+    shared_agent.commands.delete(replica, 2)
 
 
-def test_deleted_generation_never_comes_back(shared):
-    replica = shared.deploy(generation=5)
-    assert shared.commands.delete(replica, 4).status == 409
-    assert shared.commands.delete(replica, 6).status in (202, 204)
-    assert shared.commands.put(replica, desired(shared.app, 6)).status == 409
-    wait_until("gone", lambda: shared.processes(replica), until=lambda left: not left)
-    assert shared.deploy(replica, generation=7) == replica
-    shared.commands.delete(replica, 8)
+def test_deleted_generation_never_comes_back(shared_agent):
+    replica = shared_agent.deploy(generation=5)
+    assert shared_agent.commands.delete(replica, 4).status == 409
+    assert shared_agent.commands.delete(replica, 6).status in (202, 204)
+    assert shared_agent.commands.put(replica, desired(shared_agent.app, 6)).status == 409
+    wait_until("gone", lambda: shared_agent.processes(replica), until=lambda left: not left)
+    assert shared_agent.deploy(replica, generation=7) == replica
+    shared_agent.commands.delete(replica, 8)
 
 
-def test_delete_without_a_generation_means_any(shared):
-    replica = shared.deploy(generation=9)
-    assert shared.commands.send("DELETE", f"/v1/replicas/{replica}").status == 202
-    wait_until("gone", lambda: shared.commands.send("DELETE", f"/v1/replicas/{replica}").status,
+def test_delete_without_a_generation_means_any(shared_agent):
+    replica = shared_agent.deploy(generation=9)
+    assert shared_agent.commands.send("DELETE", f"/v1/replicas/{replica}").status == 202
+    wait_until("gone", lambda: shared_agent.commands.send("DELETE", f"/v1/replicas/{replica}").status,
                until=lambda status: status == 204)
-    assert shared.commands.put(replica, desired(shared.app, 9)).status == 409
+    assert shared_agent.commands.put(replica, desired(shared_agent.app, 9)).status == 409
 
 
-def test_worker_runs_without_a_port_check(shared):
-    replica = shared.deploy(app_type="worker", entrypoint=["sleep", "1000"], health_check=None)
-    assert shared.controller.replica(replica)["state"] == "running"
-    shared.commands.delete(replica, 1)
+def test_worker_runs_without_a_port_check(shared_agent):
+    replica = shared_agent.deploy(app_type="worker", entrypoint=["sleep", "1000"], health_check=None)
+    assert shared_agent.controller.replica(replica)["state"] == "running"
+    shared_agent.commands.delete(replica, 1)
 
 
-def test_backend_without_health_check_needs_its_port(shared):
-    shared.commands.delete(shared.deploy(health_check=None), 1)
+def test_backend_without_health_check_needs_its_port(shared_agent):
+    shared_agent.commands.delete(shared_agent.deploy(health_check=None), 1)
 
 
-def test_killed_app_is_restarted_on_its_port(shared):
-    replica = shared.deploy()
-    before = shared.controller.replica(replica)
-    shared.processes(replica)[0].kill()
-    after = wait_until("restart", lambda: shared.controller.replica(replica),
+def test_killed_app_is_restarted_on_its_port(shared_agent):
+    replica = shared_agent.deploy()
+    before = shared_agent.controller.replica(replica)
+    shared_agent.processes(replica)[0].kill()
+    after = wait_until("restart", lambda: shared_agent.controller.replica(replica),
                        until=lambda one: one["restarts"] == 1 and one["state"] == "running")
     assert after["pid"] != before["pid"] and after["port"] == before["port"]
-    shared.commands.delete(replica, 1)
+    shared_agent.commands.delete(replica, 1)
 
 
-def test_sick_app_is_restarted(shared):
-    replica = shared.deploy()
-    ask_app(shared.controller.replica(replica)["port"], "/sicken")
+def test_sick_app_is_restarted(shared_agent):
+    replica = shared_agent.deploy()
+    ask_app(shared_agent.controller.replica(replica)["port"], "/sicken")
     states = []
 
     def healed():
-        one = shared.controller.replica(replica)
+        one = shared_agent.controller.replica(replica)
         states.append((one["state"], one["error"]))
         return one["state"] == "running" and one["restarts"] == 1
     wait_until("restart", healed, interval=0.005)
     assert ("unhealthy", "health check answered 503") in states
-    shared.commands.delete(replica, 1)
+    shared_agent.commands.delete(replica, 1)
 
 
 def test_crash_loop_is_given_up_with_last_words(alone):
@@ -449,36 +433,36 @@ def test_crash_loop_is_given_up_with_last_words(alone):
 @pytest.mark.parametrize("entrypoint, words", [
     (["no-such-program"], "was not found in PATH"), (["./app.py"], "not an executable file"),
     (["./nowhere"], "not an executable file"), (["../../../../../bin/nothing"], "not an executable file")])
-def test_program_that_cannot_run(shared, entrypoint, words):
-    replica = shared.deploy(state="failed", entrypoint=entrypoint)
-    assert words in shared.controller.replica(replica)["error"]
-    shared.commands.delete(replica, 1)
+def test_program_that_cannot_run(shared_agent, entrypoint, words):
+    replica = shared_agent.deploy(state="failed", entrypoint=entrypoint)
+    assert words in shared_agent.controller.replica(replica)["error"]
+    shared_agent.commands.delete(replica, 1)
 
 
-def test_stubborn_app_is_killed_after_its_grace(shared):
-    replica = shared.deploy(env={"MODE": "stubborn"}, stop_grace_ms=300)
-    assert shared.commands.delete(replica, 1).status == 202
-    shared.controller.wait_state(replica, "stopped")
-    assert shared.processes(replica) == []
+def test_stubborn_app_is_killed_after_its_grace(shared_agent):
+    replica = shared_agent.deploy(env={"MODE": "stubborn"}, stop_grace_ms=300)
+    assert shared_agent.commands.delete(replica, 1).status == 202
+    shared_agent.controller.wait_state(replica, "stopped")
+    assert shared_agent.processes(replica) == []
 
 
-def test_the_whole_family_ends(shared):
-    replica = shared.deploy(env={"MODE": "family"})
-    wait_until("three processes", lambda: len(shared.processes(replica)), until=lambda n: n == 3)
-    shared.commands.delete(replica, 1)
-    wait_until("none", lambda: shared.processes(replica), until=lambda left: not left)
+def test_the_whole_family_ends(shared_agent):
+    replica = shared_agent.deploy(env={"MODE": "family"})
+    wait_until("three processes", lambda: len(shared_agent.processes(replica)), until=lambda n: n == 3)
+    shared_agent.commands.delete(replica, 1)
+    wait_until("none", lambda: shared_agent.processes(replica), until=lambda left: not left)
 
 
-def test_many_replicas_of_one_package(shared):
+def test_many_replicas_of_one_package(shared_agent):
     ids = [new_id() for _ in range(8)]
     for replica in ids:
-        assert shared.commands.put(replica, desired(shared.app)).status == 202
+        assert shared_agent.commands.put(replica, desired(shared_agent.app)).status == 202
     for replica in ids:
-        shared.controller.wait_state(replica, "running", timeout=60)
-    assert len({shared.controller.replica(replica)["port"] for replica in ids}) == len(ids)
+        shared_agent.controller.wait_state(replica, "running", timeout=60)
+    assert len({shared_agent.controller.replica(replica)["port"] for replica in ids}) == len(ids)
     for replica in ids:
-        shared.commands.delete(replica, 1)
-    wait_until("none", shared.processes, until=lambda left: not left)
+        shared_agent.commands.delete(replica, 1)
+    wait_until("none", shared_agent.processes, until=lambda left: not left)
 
 
 def test_signal_during_join_ends_it(alone):

@@ -20,13 +20,6 @@ SLEEP = {"app_type": "worker", "entrypoint": ["sleep", "1000"], "health_check": 
          "resources": None}
 
 
-@pytest.fixture
-def alone():
-    agent = AgentAlone()
-    yield agent
-    agent.destroy()
-
-
 def act(agent, told):
     """Starts, changes, crashes, renews and stops apps; told notes each order that was acknowledged."""
     one, two, run = told["ids"]

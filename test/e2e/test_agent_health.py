@@ -34,13 +34,6 @@ def shared():
     agent.destroy()
 
 
-@pytest.fixture
-def alone():
-    agent = AgentAlone()
-    yield agent
-    agent.destroy()
-
-
 def command(*argv, **changes):
     check = {"command": list(argv) or ["sh", "check.sh"], "interval_ms": 100, "timeout_ms": 1000, "retries": 2}
     return {"app_type": "worker", "entrypoint": ["sh", "hold.sh"], "health_check": {**check, **changes}}

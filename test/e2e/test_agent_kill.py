@@ -3,16 +3,8 @@
 import json
 
 import pytest
-from agent_alone import AgentAlone
 from cloud import wait_until
 from fake_controller import ask_app
-
-
-@pytest.fixture
-def alone():
-    agent = AgentAlone()
-    yield agent
-    agent.destroy()
 
 
 def test_killed_agent_adopts_its_apps(alone):

@@ -5,19 +5,12 @@ import shutil
 import subprocess
 
 import pytest
-from agent_alone import AgentAlone, zombies_of
+from agent_alone import zombies_of
 from cloud import process, wait_until
 from cloud.agent import REPOSITORY, agent_program
 
 MANUAL = REPOSITORY / "agent" / "a67-agent.8"
 UNIT = REPOSITORY / "agent" / "a67-agent.service"
-
-
-@pytest.fixture
-def alone():
-    agent = AgentAlone()
-    yield agent
-    agent.destroy()
 
 
 def run(*command, **more):

@@ -6,18 +6,11 @@ import threading
 import time
 
 import pytest
-from agent_alone import AgentAlone, desired, new_id
+from agent_alone import desired, new_id
 from cloud import wait_until
 from fake_controller import FakeController, ask_app
 
 BEAT = "/api/v1/nodes/heartbeat"
-
-
-@pytest.fixture
-def alone():
-    agent = AgentAlone()
-    yield agent
-    agent.destroy()
 
 
 def alone_no_longer_than(deadline_ms, **changes):

@@ -4,25 +4,9 @@ import json
 import signal
 
 import pytest
-from agent_alone import AgentAlone, desired, new_id, zombies_of
+from agent_alone import desired, new_id, zombies_of
 from agent_fault import preload
 from cloud import wait_until
-
-
-@pytest.fixture
-def alone():
-    agent = AgentAlone()
-    yield agent
-    agent.destroy()
-
-
-@pytest.fixture(scope="module")
-def shared():
-    """One joined agent for tests that leave it whole."""
-    agent = AgentAlone()
-    agent.start()
-    yield agent
-    agent.destroy()
 
 
 def cron(script, **changes):
@@ -45,100 +29,100 @@ def run(agent, script, state="finished", **changes):
 
 @pytest.mark.parametrize("script, code", [
     ("exit 0", 0), ("exit 3", 3), ("exit 255", 255), ("kill -TERM $$", 143), ("kill -SEGV $$", 139)])
-def test_run_ends_with_its_exit_code(shared, script, code):
-    one = run(shared, f"echo out; echo err >&2; {script}")
+def test_run_ends_with_its_exit_code(shared_agent, script, code):
+    one = run(shared_agent, f"echo out; echo err >&2; {script}")
     assert one["exit_code"] == code and one["restarts"] == 0 and one["pid"] is None
     assert 0 <= one["duration_ms"] < 5000 and one["started_at"] <= one["since"]
     assert "out\n" in one["log_tail"] and "err\n" in one["log_tail"]
     assert (one["error"] is None) == (code == 0)
 
 
-def test_duration_is_measured(shared):
-    one = run(shared, "sleep 0.7")
+def test_duration_is_measured(shared_agent):
+    one = run(shared_agent, "sleep 0.7")
     assert 700 <= one["duration_ms"] < 5000
 
 
-def test_run_that_lasts_is_running_meanwhile(shared):
-    replica = shared.deploy(**cron(WAITING + "exit 7"))
-    one = shared.controller.replica(replica)
+def test_run_that_lasts_is_running_meanwhile(shared_agent):
+    replica = shared_agent.deploy(**cron(WAITING + "exit 7"))
+    one = shared_agent.controller.replica(replica)
     assert one["exit_code"] is None and one["duration_ms"] is None and one["started_at"]
-    let_go(shared, replica)
-    assert shared.controller.wait_state(replica, "finished")["exit_code"] == 7
+    let_go(shared_agent, replica)
+    assert shared_agent.controller.wait_state(replica, "finished")["exit_code"] == 7
 
 
-def test_other_apps_have_no_result(shared):
-    replica = shared.deploy()
-    assert not {"exit_code", "duration_ms", "started_at"} & set(shared.controller.replica(replica))
+def test_other_apps_have_no_result(shared_agent):
+    replica = shared_agent.deploy()
+    assert not {"exit_code", "duration_ms", "started_at"} & set(shared_agent.controller.replica(replica))
 
 
-def test_run_leaves_nothing_running(shared):
-    one = run(shared, "sleep 1000 & setsid sleep 1000 & echo started")
+def test_run_leaves_nothing_running(shared_agent):
+    one = run(shared_agent, "sleep 1000 & setsid sleep 1000 & echo started")
     assert one["exit_code"] == 0
-    wait_until("all of it is gone", lambda: shared.processes(one["id"]), until=lambda left: not left)
+    wait_until("all of it is gone", lambda: shared_agent.processes(one["id"]), until=lambda left: not left)
 
 
-def test_run_has_the_environment_of_any_app(shared):
-    one = run(shared, 'test "$GREETING" = hi && test -n "$A67_DEPLOYMENT" && test ! -e /proc/self/fd/3')
+def test_run_has_the_environment_of_any_app(shared_agent):
+    one = run(shared_agent, 'test "$GREETING" = hi && test -n "$A67_DEPLOYMENT" && test ! -e /proc/self/fd/3')
     assert one["exit_code"] == 0
 
 
-def test_finished_run_is_not_repeated(shared):
+def test_finished_run_is_not_repeated(shared_agent):
     """Neither by a repeated order, nor by a higher generation, other content or new secrets."""
     replica = new_id()
     script = cron('echo ran')
-    shared.deploy(replica, state="finished", **script)
-    before = shared.controller.replica(replica)
+    shared_agent.deploy(replica, state="finished", **script)
+    before = shared_agent.controller.replica(replica)
     for generation, changes in [(1, {}), (2, {}), (3, {"env": {"OTHER": "content"}}),
                                 (4, {"secrets": {"KEY": "new"}})]:
-        answer = shared.commands.put(replica, desired(shared.app, generation, **{**script, **changes}))
+        answer = shared_agent.commands.put(replica, desired(shared_agent.app, generation, **{**script, **changes}))
         assert answer.status == 202 or generation == 1, answer.text
-    shared.controller.wait_beat(2)
-    after = shared.controller.replica(replica)
+    shared_agent.controller.wait_beat(2)
+    after = shared_agent.controller.replica(replica)
     assert (after["state"], after["generation"], after["started_at"]) == ("finished", 4, before["started_at"])
-    assert shared.commands.logs(replica).text.count("ran\n") == 1
+    assert shared_agent.commands.logs(replica).text.count("ran\n") == 1
 
 
-def test_new_secrets_do_not_disturb_a_run(shared):
+def test_new_secrets_do_not_disturb_a_run(shared_agent):
     replica = new_id()
     script = cron(WAITING + "echo $KEY")
-    shared.deploy(replica, state="running", secrets={"KEY": "one"}, **script)
-    pid = shared.controller.replica(replica)["pid"]
-    answer = shared.commands.put(replica, desired(shared.app, 2, secrets={"KEY": "two"}, **script))
+    shared_agent.deploy(replica, state="running", secrets={"KEY": "one"}, **script)
+    pid = shared_agent.controller.replica(replica)["pid"]
+    answer = shared_agent.commands.put(replica, desired(shared_agent.app, 2, secrets={"KEY": "two"}, **script))
     assert answer.status == 202 and answer.json()["pid"] == pid
-    let_go(shared, replica)
-    one = shared.controller.wait_state(replica, "finished")
+    let_go(shared_agent, replica)
+    one = shared_agent.controller.wait_state(replica, "finished")
     assert "one\n" in one["log_tail"] and one["exit_code"] == 0 and one["generation"] == 2
 
 
-def test_finished_run_is_deleted_like_any_replica(shared):
-    one = run(shared, "true")
-    assert shared.commands.delete(one["id"], 1).status in (202, 204)
-    wait_until("gone", lambda: shared.commands.delete(one["id"], 1).status, until=lambda status: status == 204)
-    assert not (shared.state / "apps" / one["id"]).exists()
+def test_finished_run_is_deleted_like_any_replica(shared_agent):
+    one = run(shared_agent, "true")
+    assert shared_agent.commands.delete(one["id"], 1).status in (202, 204)
+    wait_until("gone", lambda: shared_agent.commands.delete(one["id"], 1).status, until=lambda status: status == 204)
+    assert not (shared_agent.state / "apps" / one["id"]).exists()
 
 
-def test_run_that_takes_too_long_fails(shared):
-    one = run(shared, "trap '' TERM; echo begun; sleep 1000", state="failed", run_timeout_ms=400,
+def test_run_that_takes_too_long_fails(shared_agent):
+    one = run(shared_agent, "trap '' TERM; echo begun; sleep 1000", state="failed", run_timeout_ms=400,
               stop_grace_ms=200)
     assert one["error"] == "not done after 400 ms" and "begun\n" in one["log_tail"]
     assert one["exit_code"] == 137 and one["restarts"] == 0
-    assert shared.processes(one["id"]) == []
+    assert shared_agent.processes(one["id"]) == []
 
 
-def test_time_limit_ends_a_run_gracefully(shared):
-    one = run(shared, "trap 'exit 9' TERM; while :; do sleep 0.05; done", state="failed", run_timeout_ms=300)
+def test_time_limit_ends_a_run_gracefully(shared_agent):
+    one = run(shared_agent, "trap 'exit 9' TERM; while :; do sleep 0.05; done", state="failed", run_timeout_ms=300)
     assert (one["error"], one["exit_code"]) == ("not done after 300 ms", 9)
 
 
 @pytest.mark.parametrize("entrypoint, words", [
     (["no-such-program"], "was not found in PATH"), (["./app.py"], "is not an executable file"),
     (["./broken"], "Exec format error")])
-def test_run_that_cannot_start_fails(shared, entrypoint, words):
-    package = shared.controller.package(broken_package())
+def test_run_that_cannot_start_fails(shared_agent, entrypoint, words):
+    package = shared_agent.controller.package(broken_package())
     replica = new_id()
     order = {**cron(""), "entrypoint": entrypoint}
-    assert shared.commands.put(replica, desired(package, 1, **order)).status == 202
-    one = shared.controller.wait_state(replica, "failed")
+    assert shared_agent.commands.put(replica, desired(package, 1, **order)).status == 202
+    one = shared_agent.controller.wait_state(replica, "failed")
     assert words in one["error"] and one["exit_code"] is None and one["restarts"] == 0
 
 
@@ -156,11 +140,11 @@ def broken_package():
     return gzip.compress(raw.getvalue(), mtime=0)
 
 
-def test_stopped_run_is_gone(shared):
-    replica = shared.deploy(**cron("sleep 1000"))
-    assert shared.commands.delete(replica, 1).status == 202
-    wait_until("gone", lambda: shared.commands.delete(replica, 1).status, until=lambda status: status == 204)
-    assert shared.processes(replica) == []
+def test_stopped_run_is_gone(shared_agent):
+    replica = shared_agent.deploy(**cron("sleep 1000"))
+    assert shared_agent.commands.delete(replica, 1).status == 202
+    wait_until("gone", lambda: shared_agent.commands.delete(replica, 1).status, until=lambda status: status == 204)
+    assert shared_agent.processes(replica) == []
 
 
 # -- when the agent is killed ------------------------------------------------------------------------
@@ -221,13 +205,13 @@ def test_run_killed_with_its_agent_is_not_repeated(alone):
     assert alone.commands.logs(replica).text.count("ran\n") == 1
 
 
-def test_run_whose_waiter_died_before_it_began_is_tried_again(shared):
+def test_run_whose_waiter_died_before_it_began_is_tried_again(shared_agent):
     """Killed in its very first moment: nothing has run, so it is no second run."""
-    marker = shared.folder / "die"
+    marker = shared_agent.folder / "die"
     marker.touch()
-    one = run(shared, "unset LD_PRELOAD; echo ran; exit 3", env={**preload(), "FAULT_BEGIN": str(marker)})
+    one = run(shared_agent, "unset LD_PRELOAD; echo ran; exit 3", env={**preload(), "FAULT_BEGIN": str(marker)})
     assert not marker.exists() and one["restarts"] == 1 and one["exit_code"] == 3
-    text = shared.commands.logs(one["id"]).text
+    text = shared_agent.commands.logs(one["id"]).text
     assert text.count("ran\n") == 1 and "process was killed by signal 9" in text
 
 

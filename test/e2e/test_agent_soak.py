@@ -4,7 +4,7 @@ import os
 import shutil
 
 import pytest
-from agent_alone import AgentAlone, desired, new_id, zombies_of
+from agent_alone import desired, new_id, zombies_of
 from agent_fault import Clock, preload
 from cloud import wait_until
 from cloud.agent import agent_program
@@ -14,13 +14,6 @@ CYCLES = int(os.environ.get("A67_CYCLES", "60"))
 SLEEP = {"app_type": "worker", "entrypoint": ["sleep", "1000"], "health_check": None, "env": None,
          "resources": None}
 DAY = 86400000
-
-
-@pytest.fixture
-def alone():
-    agent = AgentAlone()
-    yield agent
-    agent.destroy()
 
 
 # -- clocks ------------------------------------------------------------------------------------------

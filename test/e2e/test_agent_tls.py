@@ -13,7 +13,7 @@ import threading
 import time
 
 import pytest
-from agent_alone import AgentAlone, desired, new_id, sanitized
+from agent_alone import desired, new_id, sanitized
 from cloud import wait_until
 from cloud.client import ED25519_INFO, Client, unverified_tls
 from cryptography import x509
@@ -24,21 +24,6 @@ from fake_controller import base64url, raw_public, sign
 
 HANDSHAKES = {0x14, 0x15, 0x16}  # kinds of TLS records: change cipher spec, alert, handshake
 STALLED_S = 5  # the agent's patience with a request that does not come
-
-
-@pytest.fixture
-def alone():
-    agent = AgentAlone()
-    yield agent
-    agent.destroy()
-
-
-@pytest.fixture(scope="module")
-def shared():
-    agent = AgentAlone()
-    agent.start()
-    yield agent
-    agent.destroy()
 
 
 def port_of(agent):
@@ -223,30 +208,30 @@ def test_registration_of_another_key_is_put_aside(alone):
 # -- the server --------------------------------------------------------------------------------------
 
 
-def test_certificate_is_the_registered_key(shared):
-    sent = shared.controller.registrations[-1]
+def test_certificate_is_the_registered_key(shared_agent):
+    sent = shared_agent.controller.registrations[-1]
     assert sent["endpoint"].startswith("https://127.0.0.1:")
-    with unverified_tls().wrap_socket(dial(shared)) as tls:
+    with unverified_tls().wrap_socket(dial(shared_agent)) as tls:
         der = tls.getpeercert(binary_form=True)
         assert tls.version() == "TLSv1.3"
-    assert ED25519_INFO + shared.controller.node_key() in der
+    assert ED25519_INFO + shared_agent.controller.node_key() in der
     certificate = x509.load_der_x509_certificate(der)
     certificate.public_key().verify(certificate.signature, certificate.tbs_certificate_bytes)
-    assert raw_public(Ed25519PrivateKey.generate()) != shared.controller.node_key()
+    assert raw_public(Ed25519PrivateKey.generate()) != shared_agent.controller.node_key()
 
 
-def test_another_key_is_not_taken_for_it(shared):
-    stranger = Client(shared.ready_line.rsplit("listen=", 1)[1],
+def test_another_key_is_not_taken_for_it(shared_agent):
+    stranger = Client(shared_agent.ready_line.rsplit("listen=", 1)[1],
                       key=raw_public(Ed25519PrivateKey.generate()))
     with pytest.raises(ConnectionError, match="pinned key"):
         stranger.get("/health")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_tls_1_2_is_the_least(shared):
+def test_tls_1_2_is_the_least(shared_agent):
     context = unverified_tls()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with context.wrap_socket(dial(shared)) as tls:
+    with context.wrap_socket(dial(shared_agent)) as tls:
         assert tls.version() == "TLSv1.2"
         tls.sendall(b"GET /health HTTP/1.1\r\nHost: n\r\n\r\n")
         assert tls.recv(4096).startswith(b"HTTP/1.1 200 ")
@@ -255,11 +240,11 @@ def test_tls_1_2_is_the_least(shared):
     old.minimum_version = ssl.TLSVersion.TLSv1
     old.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        old.wrap_socket(dial(shared))
+        old.wrap_socket(dial(shared_agent))
 
 
-def test_plain_http_gets_no_answer(shared):
-    with dial(shared) as plain:
+def test_plain_http_gets_no_answer(shared_agent):
+    with dial(shared_agent) as plain:
         plain.sendall(b"GET /health HTTP/1.1\r\nHost: n\r\n\r\n")
         try:
             said = plain.recv(4096)
@@ -268,23 +253,23 @@ def test_plain_http_gets_no_answer(shared):
     assert not said.startswith(b"HTTP")
 
 
-def test_command_of_one_connection_is_spent_on_all(shared):
+def test_command_of_one_connection_is_spent_on_all(shared_agent):
     path = f"/v1/replicas/{new_id()}?generation=1"
-    token = sign(shared.commands.claims("DELETE", path), shared.controller.key)
-    assert shared.commands.send("DELETE", path, token=token).status == 404
-    assert shared.commands.send("DELETE", path, token=token).status == 401
+    token = sign(shared_agent.commands.claims("DELETE", path), shared_agent.controller.key)
+    assert shared_agent.commands.send("DELETE", path, token=token).status == 404
+    assert shared_agent.commands.send("DELETE", path, token=token).status == 401
     # The query is part of what was signed.
-    token = sign(shared.commands.claims("DELETE", path), shared.controller.key)
-    assert shared.commands.send("DELETE", path[:-1] + "2", token=token).status == 401
-    assert shared.commands.send("DELETE", path + "&x=1", token=token).status == 401
-    assert shared.commands.send("DELETE", path, token=token).status == 404
+    token = sign(shared_agent.commands.claims("DELETE", path), shared_agent.controller.key)
+    assert shared_agent.commands.send("DELETE", path[:-1] + "2", token=token).status == 401
+    assert shared_agent.commands.send("DELETE", path + "&x=1", token=token).status == 401
+    assert shared_agent.commands.send("DELETE", path, token=token).status == 404
 
 
-def test_body_is_compared_with_what_was_signed(shared):
+def test_body_is_compared_with_what_was_signed(shared_agent):
     replica = new_id()
-    body = str(desired(shared.app)).encode()
-    token = sign(shared.commands.claims("PUT", f"/v1/replicas/{replica}", body), shared.controller.key)
-    answer = shared.commands.send("PUT", f"/v1/replicas/{replica}", body + b" ", token)
+    body = str(desired(shared_agent.app)).encode()
+    token = sign(shared_agent.commands.claims("PUT", f"/v1/replicas/{replica}", body), shared_agent.controller.key)
+    answer = shared_agent.commands.send("PUT", f"/v1/replicas/{replica}", body + b" ", token)
     assert answer.status == 401 and "another body" in answer.json()["message"]
 
 

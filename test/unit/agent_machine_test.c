@@ -4,36 +4,13 @@
  */
 #include "machine.h"
 
-#include "unit.h"
+#include "states_table.h"
 
-#ifndef A67_TOP
-#define A67_TOP "../.."
-#endif
-
-#define COLUMNS (A67_REPLICA_EVENT_COUNT + 1)
-
-/* Cuts "| a | b |" into trimmed cells, in place; how many, 0 when it is no line of a table. */
-static unsigned
-split_row(char *line, char **cells)
+static void
+compare_head(char **cells)
 {
-	unsigned count = 0;
-	char *save = NULL;
-	char *cell;
-
-	if (line[0] != '|')
-		return 0;
-	for (cell = strtok_r(line, "|\n", &save); cell != NULL && count < COLUMNS;
-		 cell = strtok_r(NULL, "|\n", &save))
-	{
-		char *end = cell + strlen(cell);
-
-		while (*cell == ' ')
-			cell++;
-		while (end > cell && end[-1] == ' ')
-			*--end = '\0';
-		cells[count++] = cell;
-	}
-	return count;
+	for (int event = 0; event < A67_REPLICA_EVENT_COUNT; event++)
+		CHECK_STR(cells[event + 1], a67_machine_event_name((A67ReplicaEvent) event));
 }
 
 static void
@@ -65,32 +42,9 @@ compare_row(char **cells)
 static void
 documented_table_is_the_code(void)
 {
-	FILE *states = fopen(A67_TOP "/docs/states.md", "r");
-	char line[1024];
-	char *cells[COLUMNS];
-	bool in_table = false;
-	int rows = 0;
-
-	REQUIRE(states != NULL);
-	while (fgets(line, sizeof(line), states) != NULL)
-	{
-		if (strncmp(line, "<!-- replica table", 18) == 0)
-			in_table = true;
-		if (!in_table || split_row(line, cells) == 0)
-		{
-			if (rows > 0)
-				break;
-			continue;
-		}
-		/* Row 0 is the head, row 1 the rule below it. */
-		for (int event = 0; rows == 0 && event < A67_REPLICA_EVENT_COUNT; event++)
-			CHECK_STR(cells[event + 1], a67_machine_event_name((A67ReplicaEvent) event));
-		if (rows > 1)
-			compare_row(cells);
-		rows++;
-	}
-	(void) fclose(states);
-	CHECK_INT(rows, A67_REPLICA_STATE_COUNT + 2);
+	CHECK_INT(states_table("<!-- replica table", A67_REPLICA_EVENT_COUNT + 1, compare_head,
+						   compare_row),
+			  A67_REPLICA_STATE_COUNT);
 }
 
 static void

@@ -3,50 +3,11 @@
  * that must hold in every cell, and the life of a node step by step.
  */
 #include "nodefsm_fixture.h"
+#include "states_table.h"
 
 #include "core/pace.h"
 
-#ifndef A67_TOP
-#define A67_TOP "../.."
-#endif
-
 static const char *const rule_words[] = {"", "", " (good)", " (doubt)", " (fail)"};
-
-static FILE *
-open_states(void)
-{
-	return fopen(A67_TOP "/docs/states.md", "r");
-}
-
-/*
- * Cuts "| a | b |" into its cells, trimmed, in place; the number of cells, 0 when it is no table
- * line.
- */
-static unsigned
-split_row(char *line, char **cells, unsigned max)
-{
-	unsigned count = 0;
-	char *at = strchr(line, '|');
-
-	if (at != line)
-		return 0;
-	while (count < max)
-	{
-		char *start = at + 1;
-		char *end = strchr(start, '|');
-
-		if (end == NULL)
-			break;
-		at = end;
-		*end = '\0';
-		while (*start == ' ')
-			start++;
-		while (end > start && end[-1] == ' ')
-			*--end = '\0';
-		cells[count++] = start;
-	}
-	return count;
-}
 
 /* Compares one row of the documented table with the code; the columns are the statuses in order. */
 static void
@@ -89,36 +50,8 @@ compare_head(char **cells)
 static void
 documented_table_is_the_code(void)
 {
-	FILE *states = open_states();
-	char line[1024];
-	char *cells[A67_NODE_STATUS_COUNT + 2];
-	bool in_table = false;
-	int rows = 0;
-
-	REQUIRE(states != NULL);
-	while (fgets(line, sizeof(line), states) != NULL)
-	{
-		unsigned count;
-
-		if (strncmp(line, "<!-- node table", 15) == 0)
-			in_table = true;
-		count = in_table ? split_row(line, cells, A67_NODE_STATUS_COUNT + 2) : 0;
-		if (count == 0 && rows > 0)
-			break;
-		if (count == 0)
-			continue;
-		CHECK_UINT(count, A67_NODE_STATUS_COUNT + 1);
-		if (count != A67_NODE_STATUS_COUNT + 1)
-			break;
-		/* Row 0 is the head, row 1 the rule below it. */
-		if (rows == 0)
-			compare_head(cells);
-		else if (rows > 1)
-			compare_row(cells);
-		rows++;
-	}
-	fclose(states);
-	CHECK_INT(rows, A67_NODE_SIGN_COUNT + 2);
+	CHECK_INT(states_table("<!-- node table", A67_NODE_STATUS_COUNT + 1, compare_head, compare_row),
+			  A67_NODE_SIGN_COUNT);
 }
 
 /* Whether a sign may lead from one status to another under some limits. */
@@ -176,7 +109,7 @@ static void
 documented_diagram_is_the_code(void)
 {
 	static Arrows arrows;
-	FILE *states = open_states();
+	FILE *states = states_open();
 	char line[1024];
 	bool in_diagram = false;
 	int from;

@@ -2,13 +2,9 @@
  * rollout_test.c - the rollout state machine: docs/states.md says what the code does, each strategy
  * phase by phase, and the orders of owners. Random walks are in rollout_walk_test.c.
  */
-#include "unit.h"
+#include "states_table.h"
 
 #include "core/rollout.h"
-
-#ifndef A67_TOP
-#define A67_TOP "../.."
-#endif
 
 /* A view of a rollout of three replicas that has just begun; the old release is whole. */
 static A67RolloutView
@@ -74,63 +70,6 @@ check(A67RolloutStep got, A67RolloutState state, A67RolloutPhase phase, int32_t 
 
 /* ---- the documented tables ---- */
 
-static unsigned
-split_row(char *line, char **cells, unsigned max)
-{
-	unsigned count = 0;
-	char *at = strchr(line, '|');
-
-	if (at != line)
-		return 0;
-	while (count < max)
-	{
-		char *start = at + 1;
-		char *end = strchr(start, '|');
-
-		if (end == NULL)
-			break;
-		at = end;
-		*end = '\0';
-		while (*start == ' ')
-			start++;
-		while (end > start && end[-1] == ' ')
-			*--end = '\0';
-		cells[count++] = start;
-	}
-	return count;
-}
-
-/* Calls row for each line of the table that follows the mark, the head and the rule below it left out. */
-static int
-each_row(const char *mark, unsigned columns, void (*row)(char **cells))
-{
-	FILE *states = fopen(A67_TOP "/docs/states.md", "r");
-	char line[1024];
-	char *cells[16];
-	bool in_table = false;
-	int rows = 0;
-
-	if (states == NULL)
-		return -1;
-	while (fgets(line, sizeof(line), states) != NULL)
-	{
-		unsigned count;
-
-		in_table = in_table || strncmp(line, mark, strlen(mark)) == 0;
-		count = in_table ? split_row(line, cells, 16) : 0;
-		if (count == 0 && rows > 0)
-			break;
-		if (count == 0)
-			continue;
-		CHECK_UINT(count, columns);
-		if (count == columns && rows > 1)
-			row(cells);
-		rows++;
-	}
-	fclose(states);
-	return rows - 2;
-}
-
 static void
 compare_phase(char **cells)
 {
@@ -166,9 +105,9 @@ compare_state(char **cells)
 static void
 documented_tables_are_the_code(void)
 {
-	CHECK_INT(each_row("<!-- rollout phases", A67_ROLLOUT_KINDS + 1, compare_phase),
+	CHECK_INT(states_table("<!-- rollout phases", A67_ROLLOUT_KINDS + 1, NULL, compare_phase),
 			  A67_ROLLOUT_PHASES);
-	CHECK_INT(each_row("<!-- rollout orders", A67_ROLLOUT_ORDERS + 1, compare_state),
+	CHECK_INT(states_table("<!-- rollout orders", A67_ROLLOUT_ORDERS + 1, NULL, compare_state),
 			  A67_ROLLOUT_STATES);
 }
 
