@@ -34,6 +34,7 @@ SQL_SCHEMA := $(addprefix sql/schema/, \
 	channel.sql \
 	oauth.sql \
 	session.sql \
+	database.sql \
 )
 # Run at creation and again at every upgrade.
 SQL_API := $(addprefix sql/api/, \
@@ -78,6 +79,13 @@ SQL_API := $(addprefix sql/api/, \
 	dns.sql \
 	resource.sql \
 	explain.sql \
+	router.sql \
+	database.sql \
+	database_table.sql \
+	database_import.sql \
+	database_ddl.sql \
+	database_role.sql \
+	database_query.sql \
 	openapi.sql \
 	grant.sql \
 )
@@ -126,13 +134,13 @@ DATA_built := build/a67--$(A67_VERSION).sql $(UPGRADES:%=build/a67--%.sql)
 
 # The server's headers are not ours to warn about, hence -isystem. Objects of the agent live elsewhere and
 # are compiled with other flags.
-A67_CPPFLAGS = -Isrc -Ibgworker -DA67_VERSION='"$(A67_VERSION)"' -isystem $(includedir_server) -isystem $(includedir_internal)
+A67_CPPFLAGS = -Isrc -Ibgworker -DA67_VERSION='"$(A67_VERSION)"' -isystem $(includedir_server) -isystem $(includedir_internal) -isystem $(includedir)
 
 # postgres exports json_object and friends, and jansson has functions of the same names: the archives go in
 # private, and our own references are bound at link time. libarchive too is static: shared, it would bring
 # nine libraries (xml2 and ICU among them) into every backend that preloads the module.
 SHLIB_LINK = -Wl,--exclude-libs,ALL -Wl,-Bsymbolic -Wl,--version-script=build/so/exports.map \
-	$(shell $(CC) -print-file-name=libjansson.a) $(shell $(CC) -print-file-name=libarchive.a) -lsodium -lcurl -lssl -lcrypto -lwslay -lz -lm
+	$(shell $(CC) -print-file-name=libjansson.a) $(shell $(CC) -print-file-name=libarchive.a) -lsodium -lcurl -lssl -lcrypto -lwslay -lpq -lz -lm
 
 # No LLVM bitcode: nothing here is worth inlining into a query, and it would double the build.
 override with_llvm := no
@@ -198,7 +206,7 @@ TOOLS := test/tools
 INNER = $(MAKE) --no-print-directory EXTENSION_PASS=1
 
 
-.PHONY: manifest-schema all lib agent agent-static install install-agent uninstall help deps server clean dist format lint lint-self ack asan fuzz bench \
+.PHONY: manifest-schema all lib agent agent-static install install-agent uninstall help deps server clean dist format lint lint-self ack asan fuzz fuzz-router bench \
 	coverage demo demo-stop check check-unit check-fuzz check-sql check-iso check-upgrade check-e2e
 
 ## Build
@@ -343,6 +351,10 @@ FUZZ_SECONDS ?= 60
 fuzz: ## run the fuzzers (FUZZ_SECONDS=60 each)
 	@$(TOOLS)/if-any fuzz test/fuzz/Makefile $(MAKE) --no-print-directory -C test/fuzz run BUILD="$(CURDIR)/build/fuzz" CC=clang SECONDS_EACH=$(FUZZ_SECONDS)
 
+fuzz-router: ## random statements on a virtual and on a plain database, compared (N=2000 SEED=…)
+	@$(MAKE) --no-print-directory server >&2
+	@N="$(N)" SEED="$(SEED)" $(TOOLS)/bench test/fuzz/router.py
+
 coverage: ## line coverage of src/core by its unit tests
 	@$(TOOLS)/if-any coverage test/unit/Makefile $(MAKE) --no-print-directory -C test/unit check BUILD="$(CURDIR)/build/coverage" CC="$(CC)" SANITIZE="--coverage -O0" >/dev/null
 	@$(PYTHON) $(TOOLS)/coverage.py build/coverage src/core
@@ -350,7 +362,7 @@ coverage: ## line coverage of src/core by its unit tests
 # ---- benchmarks: JSON lines on standard output, all else on standard error ---------------------------------
 
 # load.py is what they share; beats, selection and detection are parts of registry.py, lost, placement and start of deploy.py.
-BENCHES := $(patsubst test/bench/%.py,bench-%,$(filter-out $(foreach part,load beats selection detection lost placement start,%/$(part).py),$(sort $(wildcard test/bench/*.py))))
+BENCHES := $(patsubst test/bench/%.py,bench-%,$(filter-out $(foreach part,load beats selection detection lost placement start router_peers,%/$(part).py),$(sort $(wildcard test/bench/*.py))))
 .PHONY: $(BENCHES)
 $(BENCHES): bench-%:
 	@$(MAKE) --no-print-directory server >&2
@@ -384,7 +396,7 @@ TIDY_STAMPS = $(patsubst %.c,build/tidy/%.ok,$(sort $(LIB_SRCS) $(AGENT_SRCS)))
 build/tidy/%.ok: %.c $(HDRS) .clang-tidy
 	@mkdir -p $(@D)
 	@clang-tidy --quiet $< -- -std=gnu11 -D_GNU_SOURCE $(AGENT_CPPFLAGS) -Ibgworker \
-		-isystem "$$($(PG_CONFIG) --includedir-server)" -isystem "$$($(PG_CONFIG) --pkgincludedir)/internal" 2>$@.log \
+		-isystem "$$($(PG_CONFIG) --includedir-server)" -isystem "$$($(PG_CONFIG) --pkgincludedir)/internal" -isystem "$$($(PG_CONFIG) --includedir)" 2>$@.log \
 		|| { cat $@.log; exit 1; }
 	@touch $@
 

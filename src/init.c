@@ -15,10 +15,12 @@
 #include "crypto/redact_log.h"
 #include "launcher.h"
 #include "listener/listener.h"
+#include "net/shard_endpoint.h"
 #include "platform/settings.h"
 #include "platform/shmem.h"
 #include "registry/live.h"
 #include "registry/rate.h"
+#include "router/planner.h"
 #include "worker.h"
 #include "workers.h"
 
@@ -33,16 +35,14 @@ static const A67WorkerDef *const workers[] = {
 };
 
 static const A67ShmemArea *const areas[] = {
-	&a67_master_keys_area,
-	&a67_keyring_area,
-	&a67_live_area,
-	&a67_rate_area,
+	&a67_master_keys_area, &a67_keyring_area, &a67_live_area, &a67_rate_area, &a67_endpoint_area,
 };
 
 void
 _PG_init(void)
 {
 	a67_settings_define();
+	a67_router_install();
 	for (size_t i = 0; i < lengthof(workers); i++)
 		a67_worker_define(workers[i]);
 	a67_launcher_declare();

@@ -262,13 +262,22 @@ run_call(ApiWorker *worker, Answer *answer)
 	HOLD_CANCEL_INTERRUPTS();
 }
 
-/* Errors of callers are theirs to read; a stream that is cancelled has lost its client. */
+/*
+ * Errors of callers are theirs to read; a stream that is cancelled has lost its client. Wrong SQL is wrong in a function, unless it
+ * is a caller's: then it is marked as nothing for the log.
+ */
 static bool
 is_worth_a_log(const ApiWorker *worker, const ErrorData *error)
 {
+	int status = a67_status_of_sqlstate(unpack_sql_state(error->sqlerrcode), false);
+	int class = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+
 	if (worker->head_sent)
 		return error->sqlerrcode != ERRCODE_QUERY_CANCELED;
-	return a67_status_of_sqlstate(unpack_sql_state(error->sqlerrcode), false) >= 500;
+	return status >= 500 ||
+		   (status == 400 &&
+			(class == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
+			 class == ERRCODE_FEATURE_NOT_SUPPORTED || class == ERRCODE_CARDINALITY_VIOLATION));
 }
 
 /* Inside PG_CATCH: turns the error into an answer and the session back to working order. */

@@ -205,19 +205,6 @@ a67_dispatch_fail(A67Slot *slot, int status, const char *message)
 	a67_job_part(job);
 }
 
-/* Streams keep a slot busy for as long as their clients like: one slot stays for the rest. */
-static bool
-may_start(const A67Listener *listener, const A67Job *job)
-{
-	int streaming = 0;
-
-	if (!job->streams)
-		return true;
-	for (int i = 0; i < listener->nslots; i++)
-		streaming += listener->slots[i].state == A67_SLOT_BUSY && listener->slots[i].job->streams;
-	return streaming < Max(1, listener->nslots - 1);
-}
-
 static A67Slot *
 find_idle(A67Listener *listener)
 {
@@ -240,7 +227,7 @@ assign(A67Listener *listener)
 
 		if (slot == NULL)
 			break;
-		if (!may_start(listener, job))
+		if (!a67_pool_may_start(listener, job))
 			continue;
 		unqueue(job);
 		moved = true;
@@ -546,7 +533,7 @@ a67_dispatch_deadline(A67Listener *listener)
 
 		if (slot->state == A67_SLOT_EMPTY)
 			next = a67_deadline_min(next, slot->retry_at);
-		else if (slot->state == A67_SLOT_BUSY || slot->state == A67_SLOT_STARTING)
+		else if (slot->state != A67_SLOT_IDLE)
 			next = a67_deadline_min(next, slot->watch);
 		if (slot->state == A67_SLOT_BUSY && slot->discard && !slot->job->note && slot->body_done)
 			next = a67_deadline_min(next, slot->cancel_at);

@@ -24,6 +24,7 @@ static const A67RateClass rate_classes[A67_CLASSES] = {
 	[A67_CLASS_HEALTH] = A67_RATE_NONE,			[A67_CLASS_AUTH] = A67_RATE_AUTH,
 	[A67_CLASS_READ] = A67_RATE_READ,			[A67_CLASS_WRITE] = A67_RATE_WRITE,
 	[A67_CLASS_HEARTBEAT] = A67_RATE_HEARTBEAT, [A67_CLASS_BULK] = A67_RATE_BULK,
+	[A67_CLASS_QUERY] = A67_RATE_WRITE,
 };
 
 /* ---- address ----------------------------------------------------------------------------------- */

@@ -284,6 +284,8 @@ a67_job_write_call(A67Job *job, const A67HttpHead *head, const A67RouteMatch *ma
 	A67Buf params;
 	bool ok;
 
+	if (claims != NULL)
+		memcpy(job->caller, claims->sub, Min(strlen(claims->sub), sizeof(job->caller)));
 	a67_buf_init(&headers, A67_WIRE_CALL);
 	a67_buf_init(&params, A67_WIRE_CALL);
 	append_headers(&headers, head);

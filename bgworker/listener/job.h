@@ -18,6 +18,7 @@
 #include "listener/reply.h"
 #include "listener/routes.h"
 #include "registry/live.h"
+#include "registry/rate.h"
 
 #define A67_UPLOAD_MAX	(128 * 1024) /* of one streamed upload in memory: pause it */
 
@@ -81,8 +82,9 @@ typedef struct A67Job
 	A67Buf answer;
 	A67HttpHandle handle;
 	A67Slot *slot;
-	bool gone;		/* the client has left: what comes is discarded */
-	int64 deadline; /* to be answered by, unless it streams */
+	bool gone;						/* the client has left: what comes is discarded */
+	uint8 caller[A67_CLIENT_BYTES]; /* whose token it is; zeros: nobody's */
+	int64 deadline;					/* to be answered by, unless it streams */
 	int64 began;
 	char request_id[A67_REQUEST_ID_SIZE];
 	char address[A67_CLIENT_SIZE];

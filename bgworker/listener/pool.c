@@ -3,12 +3,16 @@
  *
  * Decides when a slot gets a new worker: at once at first, after a jittered back-off when one has ended,
  * with short delays again once a worker has lived a while or has answered a call. Each worker gets a
- * segment of its own, which is dropped with it; the postmaster never restarts one by itself. Called by
+ * segment of its own, which is dropped with it; the postmaster never restarts one by itself. A worker that
+ * does not end when told so, being in code that cannot be interrupted, becomes a stray: it goes on at the lowest priority, and its slot gets
+ * another. Also decides what may have a slot, so that nobody takes all of them. Called by
  * dispatch.c and listener.c, never inside the engine's callbacks.
  */
 #include "postgres.h"
 
 #include "listener/state.h"
+
+#include <sys/resource.h>
 
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -20,6 +24,7 @@
 #define BACKOFF_CAP_MS	10000
 #define STEADY_MS		5000  /* a worker that served this long ended for a new reason */
 #define START_MAX_MS	60000 /* from registration to READY */
+#define END_MAX_MS		3000  /* from SIGTERM to the end; then it is a stray */
 
 void
 a67_pool_init(A67Listener *listener)
@@ -27,6 +32,8 @@ a67_pool_init(A67Listener *listener)
 	listener->nslots = a67_api_workers;
 	listener->slots =
 		MemoryContextAllocZero(TopMemoryContext, sizeof(A67Slot) * (Size) listener->nslots);
+	listener->strays = MemoryContextAllocZero(TopMemoryContext, sizeof(BackgroundWorkerHandle *) *
+																	(Size) listener->nslots);
 	for (int i = 0; i < listener->nslots; i++)
 	{
 		a67_buf_init(&listener->slots[i].out, A67_WIRE_CALL);
@@ -135,6 +142,7 @@ a67_pool_drop(A67Slot *slot, bool terminate)
 	a67_buf_free(&slot->out);
 	slot->paused = false;
 	slot->discard = false;
+	slot->watch = a67_deadline_in(a67_now_ms(), END_MAX_MS);
 	slot->state = A67_SLOT_ENDING;
 }
 
@@ -156,11 +164,47 @@ bury_worker(A67Slot *slot, int64 now)
 	slot->state = A67_SLOT_EMPTY;
 }
 
+/* The worker does not end. As many as there are slots are left to themselves; further ones keep their slots. */
+static void
+give_up(A67Listener *listener, A67Slot *slot, int64 now)
+{
+	pid_t pid;
+
+	slot->watch = a67_deadline_in(now, END_MAX_MS);
+	if (GetBackgroundWorkerPid(slot->handle, &pid) != BGWH_STARTED)
+		return;
+	(void) setpriority(PRIO_PROCESS, (id_t) pid, PRIO_MAX - 1);
+	if (listener->nstrays == listener->nslots)
+		return;
+	ereport(LOG, (errmsg("api worker (PID %d) does not end; another takes its place", (int) pid)));
+	listener->strays[listener->nstrays++] = slot->handle;
+	slot->handle = NULL;
+	slot->retry_at = now;
+	slot->state = A67_SLOT_EMPTY;
+}
+
+static void
+bury_strays(A67Listener *listener)
+{
+	int left = 0;
+	pid_t pid;
+
+	for (int i = 0; i < listener->nstrays; i++)
+	{
+		if (GetBackgroundWorkerPid(listener->strays[i], &pid) == BGWH_STOPPED)
+			pfree(listener->strays[i]);
+		else
+			listener->strays[left++] = listener->strays[i];
+	}
+	listener->nstrays = left;
+}
+
 void
 a67_pool_tend(A67Listener *listener)
 {
 	int64 now = a67_now_ms();
 
+	bury_strays(listener);
 	for (int i = 0; i < listener->nslots; i++)
 	{
 		A67Slot *slot = &listener->slots[i];
@@ -168,6 +212,8 @@ a67_pool_tend(A67Listener *listener)
 		/* While it has queues, dispatch.c hears of its end by them, after its last words. */
 		if (slot->state == A67_SLOT_ENDING)
 			bury_worker(slot, now);
+		if (slot->state == A67_SLOT_ENDING && a67_deadline_expired(slot->watch, now))
+			give_up(listener, slot, now);
 		if (slot->state == A67_SLOT_EMPTY && a67_deadline_expired(slot->retry_at, now))
 			start_worker(listener, slot);
 	}
@@ -178,4 +224,46 @@ a67_pool_leave(A67Listener *listener)
 {
 	for (int i = 0; i < listener->nslots; i++)
 		a67_exchange_leave(&listener->slots[i].exchange);
+}
+
+/* Streams keep a slot busy for as long as their clients like: one slot stays for the rest. */
+static bool
+may_stream(const A67Listener *listener)
+{
+	int streaming = 0;
+
+	for (int i = 0; i < listener->nslots; i++)
+		streaming += listener->slots[i].state == A67_SLOT_BUSY && listener->slots[i].job->streams;
+	return streaming < Max(1, listener->nslots - 1);
+}
+
+/*
+ * Queries take what time and memory there is. With three slots or more one is out of their reach; a caller has at most half
+ * of the others, and one in any case.
+ */
+static bool
+may_query(const A67Listener *listener, const A67Job *job)
+{
+	int most = listener->nslots > 2 ? listener->nslots - 1 : listener->nslots;
+	int all = 0;
+	int own = 0;
+
+	for (int i = 0; i < listener->nslots; i++)
+	{
+		const A67Slot *slot = &listener->slots[i];
+
+		if (slot->state != A67_SLOT_BUSY || slot->job->class != A67_CLASS_QUERY)
+			continue;
+		all++;
+		own += memcmp(slot->job->caller, job->caller, sizeof(job->caller)) == 0;
+	}
+	return all < most && own < Max(1, most / 2);
+}
+
+bool
+a67_pool_may_start(const A67Listener *listener, const A67Job *job)
+{
+	if (job->class == A67_CLASS_QUERY && !may_query(listener, job))
+		return false;
+	return !job->streams || may_stream(listener);
 }

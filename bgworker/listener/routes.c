@@ -124,6 +124,16 @@ const A67Route a67_routes[] = {
 	{GET,    V1 "vault/{name}",                    KIND(SQL),       CLASS(READ),      CLOSED, "vault_item_get",       0,   NO_BODY},
 	{DELETE, V1 "vault/{name}",                    KIND(SQL),       CLASS(WRITE),     CLOSED, "vault_item_remove",    0,   NO_BODY},
 
+	{POST,   V1 "databases/{database}/query",      KIND(SQL),       CLASS(QUERY),     CLOSED, "database_query",       0,   ARGS},
+	{POST,   V1 "databases",                       KIND(SQL),       CLASS(QUERY),     CLOSED, "database_create",      201, ARGS},
+	{GET,    V1 "databases",                       KIND(SQL),       CLASS(READ),      CLOSED, "database_list",        0,   NO_BODY},
+	{GET,    V1 "databases/{database}",            KIND(SQL),       CLASS(READ),      CLOSED, "database_get",         0,   NO_BODY},
+	{GET,    V1 "databases/{database}/schema",     KIND(SQL),       CLASS(READ),      CLOSED, "database_schema",      0,   NO_BODY},
+	{DELETE, V1 "databases/{database}",            KIND(SQL),       CLASS(WRITE),     CLOSED, "database_drop",        0,   NO_BODY},
+	{GET,    V1 "databases/{database}/roles",      KIND(SQL),       CLASS(READ),      CLOSED, "database_role_list",   0,   NO_BODY},
+	{POST,   V1 "databases/{database}/roles",      KIND(SQL),       CLASS(WRITE),     CLOSED, "database_role_create", 201, ARGS},
+	{DELETE, V1 "databases/{database}/roles/{name}", KIND(SQL),     CLASS(WRITE),     CLOSED, "database_role_drop",   0,   NO_BODY},
+
 	{GET,    V1 "events",                          KIND(SQL),       CLASS(READ),      CLOSED, "event_list",           0,   NO_BODY},
 	{GET,    V1 "alerts",                          KIND(SQL),       CLASS(READ),      CLOSED, "alert_list",           0,   NO_BODY},
 	{POST,   V1 "alerts/{alert}/ack",              KIND(SQL),       CLASS(WRITE),     CLOSED, "alert_ack",            0,   ARGS},
@@ -152,6 +162,7 @@ const A67Route a67_routes[] = {
 static const int class_ms[A67_CLASSES] = {
 	[A67_CLASS_HEALTH] = 10000, [A67_CLASS_AUTH] = 10000,	   [A67_CLASS_READ] = 15000,
 	[A67_CLASS_WRITE] = 30000,	[A67_CLASS_HEARTBEAT] = 30000, [A67_CLASS_BULK] = BULK_MS,
+	[A67_CLASS_QUERY] = 30000,
 };
 
 typedef struct MethodName
@@ -238,12 +249,18 @@ write_allow(unsigned methods, char allow[A67_ALLOW_SIZE])
 									 method_names[i].name);
 }
 
+/* Functions without a route of their own that wait for shards. */
+static const char *const queries[] = {"database_ddl", "table_create", "table_import"};
+
 /* A function is of the same class by whichever path it is called: /rpc is no way round a limit. */
 static A67RouteClass
 class_of(const A67RouteMatch *match)
 {
 	if (match->route->kind != A67_ROUTE_RPC)
 		return match->route->class;
+	for (size_t i = 0; i < sizeof(queries) / sizeof(queries[0]); i++)
+		if (strcmp(queries[i], match->params[0].value) == 0)
+			return A67_CLASS_QUERY;
 	for (const A67Route *route = a67_routes; route->path != NULL; route++)
 		if (route->function != NULL && strcmp(route->function, match->params[0].value) == 0)
 			return route->class;

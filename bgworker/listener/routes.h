@@ -36,7 +36,8 @@ typedef enum A67RouteClass
 	A67_CLASS_READ,
 	A67_CLASS_WRITE,
 	A67_CLASS_HEARTBEAT,
-	A67_CLASS_BULK, /* megabytes in one direction */
+	A67_CLASS_BULK,	 /* megabytes in one direction */
+	A67_CLASS_QUERY, /* works on shards or runs SQL of the caller: may take all of its time */
 	A67_CLASSES,
 } A67RouteClass;
 

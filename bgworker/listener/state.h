@@ -57,7 +57,7 @@ struct A67Slot
 	bool discard;	  /* nobody wants the rest of the answer */
 	bool paused;	  /* the client is slow: the answers wait in the queue */
 	int status;		  /* of the answer, once it has passed */
-	int64 watch;	  /* the worker must show progress by then */
+	int64 watch;	  /* the worker must show progress, or have ended, by then */
 	int64 cancel_at;  /* when to cancel an abandoned call again */
 };
 
@@ -72,6 +72,8 @@ struct A67Listener
 	uint64 random;
 	A67Slot *slots;
 	int nslots;
+	BackgroundWorkerHandle **strays; /* workers that were given up and have not ended yet */
+	int nstrays;
 	dlist_head waiting;
 	int nwaiting; /* without notes, which wait in the same line */
 	int nnotes;
@@ -110,6 +112,8 @@ extern void a67_pool_tend(A67Listener *listener);
 /* The worker of this slot is of no use any more: ends it, or notices its end. */
 extern void a67_pool_drop(A67Slot *slot, bool terminate);
 extern int a67_pool_ready(const A67Listener *listener);
+/* Whether the job may have a slot now: some are kept from streams, and from queries of one caller and of all. */
+extern bool a67_pool_may_start(const A67Listener *listener, const A67Job *job);
 extern void a67_pool_leave(A67Listener *listener);
 
 /* service.c */

@@ -22,6 +22,8 @@ static const Rule rules[] = {
 	{"08", 503, false},								  /* connection to something behind us */
 	{"0L", REFUSED, false},							  /* invalid grantor */
 	{"0P", REFUSED, false},							  /* invalid role */
+	{"0A", 400, false},								  /* what cannot be done, with the reason */
+	{"21", 400, false},								  /* cardinality */
 	{"25006", 405, false},							  /* GET of what may change data */
 	{"22", 400, false},								  /* data, invalid parameter */
 	{"23503", 409, false},							  /* foreign key */
@@ -29,15 +31,20 @@ static const Rule rules[] = {
 	{"23P01", 409, false},							  /* exclusion */
 	{"23", 400, false},								  /* not null, check */
 	{"28", 403, false},								  /* authorization */
+	{"3F", 400, false},								  /* schema */
 	{"40001", 503, true},							  /* serialization */
 	{"40P01", 503, true},							  /* deadlock */
 	{"42501", REFUSED, false}, {"42725", 400, false}, /* ambiguous function */
 	{"42883", 404, false},							  /* no such function */
 	{"42P01", 404, false},							  /* no such table */
-	{"53", 503, true},								  /* resources */
-	{"57014", 504, false},							  /* time is up */
-	{"57P", 503, true},								  /* shutting down */
-	{"P0001", 400, false},							  /* raised without a code */
+	{"42", 400, false},	   /* SQL of the caller; ours is looked for in the log */
+	{"44", 400, false},	   /* check option */
+	{"53", 503, true},	   /* resources */
+	{"54", 400, false},	   /* limits on what is asked for */
+	{"55P03", 503, true},  /* lock not available */
+	{"57014", 504, false}, /* time is up */
+	{"57P", 503, true},	   /* shutting down */
+	{"P0001", 400, false}, /* raised without a code */
 };
 
 static const Rule *

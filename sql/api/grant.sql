@@ -85,7 +85,24 @@ GRANT EXECUTE ON FUNCTION
     a67.channel_get(text),
     a67.outbox_list(text, text, integer, integer),
     a67.outbox_get(uuid),
-    a67.outbox_retry(uuid)
+    a67.outbox_retry(uuid),
+    a67.database_create(text, jsonb, jsonb),
+    a67.database_drop(text),
+    a67.database_list(integer, integer),
+    a67.database_get(text),
+    a67.database_schema(text),
+    a67.database_query(text, text, jsonb, jsonb, text, text, boolean),
+    a67.database_ddl(text, text),
+    a67.database_role_create(text, text, boolean, text),
+    a67.database_role_drop(text, text),
+    a67.database_role_list(text),
+    a67.table_create(text, text, text, text, text, jsonb, text),
+    a67.table_import(text, text, text, text, text, jsonb, text),
+    a67.database_range_assign(text, text, text, text, text),
+    a67.database_key_assign(text, text, text, text),
+    a67.shard_of(regclass, text),
+    a67.shard_key_text(anyelement),
+    a67.shard_hash(anyelement)
     TO a67_user, a67_admin;
 GRANT EXECUTE ON FUNCTION a67.package_get(text) TO a67_user, a67_admin, a67_node;
 GRANT EXECUTE ON FUNCTION a67.node_register(text, text, text, jsonb, text, text, text, text, uuid, text[], jsonb, text) TO a67_anon;
@@ -115,6 +132,7 @@ GRANT SELECT ON a67.secret, a67.rollout TO a67_user, a67_admin;
 GRANT SELECT ON a67.route, a67.traffic TO a67_user, a67_admin;
 GRANT SELECT ON a67.node, a67.deployment, a67.release, a67.replica, a67.endpoint, a67.cron_run, a67.package, a67.join_token, a67.event,
     a67.alert, a67.channel, a67.outbox, a67.session, a67.credential, a67.node_ring, a67.node_ring_share, a67.node_live TO a67_user, a67_admin;
+GRANT SELECT ON a67.database, a67.database_shard, a67.shard_endpoint TO a67_user, a67_admin;
 GRANT SELECT ON a67.worker_status, a67.listener, a67.audit, a67.system_metric TO a67_admin;
 
 -- What policies, invoker views and invoker functions need of the private schema.
@@ -129,7 +147,8 @@ GRANT EXECUTE ON FUNCTION
     a67_internal._node_criteria(jsonb),
     a67_internal._provider_json(a67.provider),
     a67_internal._deployment_json(a67.deployment, boolean),
-    a67_internal._credential_json(a67.credential)
+    a67_internal._credential_json(a67.credential),
+    a67_internal._shard_endpoint_list()
     TO a67_user, a67_admin;
 -- A refusal is noted after its transaction was rolled back, by the session's own user.
 GRANT USAGE ON SCHEMA a67_internal TO a67_authenticator;
@@ -150,3 +169,6 @@ GRANT EXECUTE ON FUNCTION a67_internal._worker_status(), a67_internal._listener_
 -- PowerDNS: the views read with their owner's rights, but call functions with the reader's.
 GRANT EXECUTE ON FUNCTION a67_internal._dns_nameservers(), a67_internal._dns_answers() TO a67_dns;
 GRANT SELECT ON a67_dns.domains, a67_dns.records, a67_dns.domainmetadata, a67_dns.cryptokeys, a67_dns.tsigkeys TO a67_dns;
+-- Any role that reads virtual tables has its aggregates put together with these.
+GRANT EXECUTE ON FUNCTION a67_internal._variance(numeric, numeric, numeric, boolean, boolean),
+    a67_internal._combine_float8(double precision[]), a67_internal._combine_regr(double precision[]) TO PUBLIC;

@@ -78,6 +78,8 @@ AS $$
         SELECT jsonb_build_object('method', 'POST', 'path', '/rpc/' || p.proname, 'function', p.proname, 'body', 'json',
                                   'auth', NOT has_function_privilege('a67_anon', p.oid, 'EXECUTE')) AS route
         FROM pg_proc p WHERE p.pronamespace = 'a67'::regnamespace
+          -- JSON does not say which type a polymorphic argument has.
+          AND NOT EXISTS (SELECT FROM unnest(p.proargtypes) a (type) JOIN pg_type t ON t.oid = a.type WHERE t.typtype = 'p')
     ), operation AS (
         SELECT r.route ->> 'path' AS path, lower(r.route ->> 'method') AS method,
                a67_internal._openapi_operation(p, r.route) AS description

@@ -17,7 +17,9 @@ AS $$
            ('secret', 'sealed'),
            ('release', 'env_sealed'),
            ('channel', 'config_sealed'),
-           ('outbox', 'target_sealed')
+           ('outbox', 'target_sealed'),
+           ('database_shard', 'connection_sealed'),
+           ('shard_replica', 'connection_sealed')
 $$;
 
 -- Brings the keys in memory to what the row says, from the sources if need be; makes row, and key file, when there is

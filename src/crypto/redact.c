@@ -11,10 +11,11 @@
 
 /* Beginnings of names, behind an optional underscore. */
 static const char *const families[] = {
-	"auth_",	  "base32",		   "channel_",	  "credential_", "deployment_", "env_",
-	"event_send", "hmac",		   "hook_",		  "jwt_",		 "key_",		"manifest_",
-	"mail_",	  "node_register", "notifier",	  "oauth_",		 "otp_",		"password",
-	"provider_",  "secret_",	   "signing_key", "totp",		 "token_",		"vault_",
+	"auth_",	   "base32",	"channel_",	  "credential_",   "database_create", "database_role",
+	"deployment_", "env_",		"event_send", "hmac",		   "hook_",			  "jwt_",
+	"key_",		   "manifest_", "mail_",	  "node_register", "notifier",		  "oauth_",
+	"otp_",		   "password",	"provider_",  "secret_",	   "shard_try",		  "signing_key",
+	"totp",		   "token_",	"vault_",
 };
 
 static bool

@@ -46,9 +46,18 @@ int a67_releases_kept;
 int a67_header_timeout;
 int a67_idle_timeout;
 int a67_request_timeout;
+int a67_query_rows;
+int a67_query_size;
+int a67_query_memory;
 int a67_api_queue;
 int a67_password_memory;
 int a67_password_iterations;
+int a67_shard_timeout;
+int a67_shard_connect_timeout;
+int a67_shard_idle_timeout;
+int a67_shard_connections;
+bool a67_allow_partial;
+bool a67_shard_replicas;
 bool a67_registration;
 bool a67_outbound_private;
 char *a67_outbound_ca_file;
@@ -104,7 +113,7 @@ static const IntegerSetting integers[] = {
 	{"a67.listeners", "Number of listener processes.", &a67_listeners, 1, 1, A67_LISTENERS_MAX,
 	 PGC_POSTMASTER, 0},
 	{"a67.api_workers", "Number of database sessions that each listener keeps for requests.",
-	 &a67_api_workers, 2, 1, A67_API_WORKERS_MAX, PGC_POSTMASTER, 0},
+	 &a67_api_workers, 4, 1, A67_API_WORKERS_MAX, PGC_POSTMASTER, 0},
 	{"a67.max_nodes", "Number of nodes for which the live node table has room.", &a67_max_nodes,
 	 16384, 16, 1000000, PGC_POSTMASTER, 0},
 	{"a67.heartbeat_interval", "Time between two heartbeats of a node.", &a67_heartbeat_interval,
@@ -158,12 +167,26 @@ static const IntegerSetting integers[] = {
 	 MINUTE, 10, HOUR, PGC_SIGHUP, GUC_UNIT_MS},
 	{"a67.request_timeout", "Time that the database has to answer a request.", &a67_request_timeout,
 	 30 * SECOND, 10, HOUR, PGC_SIGHUP, GUC_UNIT_MS},
+	{"a67.query_rows", "Number of rows that the answer to a query of the API may have.",
+	 &a67_query_rows, 10000, 1, 10000000, PGC_SIGHUP, 0},
+	{"a67.query_size", "Size of the rows that the answer to a query of the API may have.",
+	 &a67_query_size, 8 * MB, KB, 256 * MB, PGC_SIGHUP, GUC_UNIT_BYTE},
+	{"a67.query_memory", "Memory that a query of the API may take.", &a67_query_memory, 256 * KB,
+	 16 * KB, 16 * MB, PGC_SIGHUP, GUC_UNIT_KB},
 	{"a67.api_queue", "Number of requests that may wait for a database session of a listener.",
 	 &a67_api_queue, 256, 0, 65536, PGC_SIGHUP, 0},
 	{"a67.password_memory", "Memory that hashing a password takes.", &a67_password_memory, 19 * KB,
 	 A67_PASSWORD_MEMORY_MIN, A67_PASSWORD_MEMORY_MAX, PGC_SIGHUP, GUC_UNIT_KB},
 	{"a67.password_iterations", "Passes that hashing a password makes over its memory.",
 	 &a67_password_iterations, 2, 1, A67_PASSWORD_ITERATIONS_MAX, PGC_SIGHUP, 0},
+	{"a67.shard_timeout", "Time that a statement may take on shards.", &a67_shard_timeout,
+	 30 * SECOND, 10, 24 * HOUR, PGC_USERSET, GUC_UNIT_MS},
+	{"a67.shard_connect_timeout", "Time that a connection to a shard may take.",
+	 &a67_shard_connect_timeout, 10 * SECOND, 10, 10 * MINUTE, PGC_SIGHUP, GUC_UNIT_MS},
+	{"a67.shard_idle_timeout", "Time after which an unused connection to a shard is closed.",
+	 &a67_shard_idle_timeout, 5 * MINUTE, 100, 24 * HOUR, PGC_SIGHUP, GUC_UNIT_MS},
+	{"a67.shard_connections", "Number of connections that the server keeps open to one shard.",
+	 &a67_shard_connections, 15, 1, A67_SHARD_CONNECTIONS_MAX, PGC_SIGHUP, 0},
 };
 
 typedef struct BooleanSetting
@@ -178,6 +201,10 @@ typedef struct BooleanSetting
 static const BooleanSetting booleans[] = {
 	{"a67.registration", "Whether strangers may make an account.", &a67_registration, true,
 	 PGC_SUSET},
+	{"a67.allow_partial", "Whether a query may leave out shards that are unavailable.",
+	 &a67_allow_partial, false, PGC_USERSET},
+	{"a67.shard_replicas", "Whether replicas answer reads while the shard itself is unavailable.",
+	 &a67_shard_replicas, true, PGC_USERSET},
 	{"a67.ingress", "Whether HAProxy leads requests to the replicas.", &a67_ingress, false,
 	 PGC_SIGHUP},
 	{"a67.outbound_private",

@@ -16,8 +16,9 @@
 
 #include <stdbool.h>
 
-#define A67_LISTENERS_MAX	8
-#define A67_API_WORKERS_MAX 32
+#define A67_LISTENERS_MAX		  8
+#define A67_API_WORKERS_MAX		  32
+#define A67_SHARD_CONNECTIONS_MAX 256
 
 /* a67.tls */
 typedef enum A67TlsMode
@@ -65,9 +66,18 @@ extern int a67_releases_kept;		/* read in SQL */
 extern int a67_header_timeout;		/* ms */
 extern int a67_idle_timeout;		/* ms */
 extern int a67_request_timeout;		/* ms */
+extern int a67_query_rows;			/* in one answer */
+extern int a67_query_size;			/* bytes */
+extern int a67_query_memory;		/* kB */
 extern int a67_api_queue;
 extern int a67_password_memory; /* kB */
 extern int a67_password_iterations;
+extern int a67_shard_timeout;		  /* ms */
+extern int a67_shard_connect_timeout; /* ms */
+extern int a67_shard_idle_timeout;	  /* ms */
+extern int a67_shard_connections;	  /* of the whole server to one endpoint */
+extern bool a67_allow_partial;
+extern bool a67_shard_replicas;
 extern bool a67_registration;
 extern bool a67_outbound_private;
 extern char *a67_outbound_ca_file;

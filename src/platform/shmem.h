@@ -30,6 +30,7 @@ typedef enum A67LockId
 	A67_LOCK_VAULT, /* the master keys */
 	A67_LOCK_LIVE,
 	A67_LOCK_TLS_PAIR, /* making the files of the self-made pair */
+	A67_LOCK_SHARD,	   /* which endpoints of shards there are */
 	A67_LOCKS
 } A67LockId;
 

@@ -87,6 +87,7 @@ Look around:
      TABLE a67.node;
      SELECT kind, node, url FROM a67.endpoint WHERE deployment = '{APP}';
      SELECT a67.deployment_scale('{APP}', 1);
+     SELECT device, max(celsius) FROM weather.reading GROUP BY device ORDER BY 2 DESC LIMIT 5;
      SELECT at, type, payload FROM a67.event ORDER BY event_id DESC LIMIT 20;
   curl {cluster.listener_url()}/openapi.json
   tail -f {self.watcher.log}     # and kill an agent in another terminal

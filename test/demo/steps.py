@@ -9,6 +9,7 @@ from cloud.client import Client
 from cloud.server import free_port
 from releases import (APP, CLIENTS, REPLICAS, deploy, explain, fail, go_back, load, prove_secret, renew, replace,
                       run_once, show_answers)
+from shards import make_database
 
 # What the join token binds, and what the node says of itself.
 NODES = {
@@ -195,4 +196,4 @@ def meet_the_api(show):
 
 
 STEPS = (bring_up, join, set_channel, set_secret, select, deploy, prove_secret, replace, fail, explain, go_back,
-         lose_a_node, come_back, drain, run_once, show_metrics, meet_the_api)
+         lose_a_node, come_back, drain, run_once, make_database, show_metrics, meet_the_api)

@@ -178,9 +178,10 @@ def function_length(tree):
 
 
 def parameters(tree):
-    for path, text in tree.pick(("src", "bgworker", "agent"), (".c",)):
-        # What is assigned to a hook of the server has the signature that the server wants.
-        hooks = set(re.findall(r"\w+_hook = (\w+);", text))
+    files = list(tree.pick(("src", "bgworker", "agent"), (".c",)))
+    # What is assigned to a hook of the server or a routine of a wrapper has the signature that the server wants.
+    hooks = {name for _, text in files for name in re.findall(r"(?:\w+_hook|routine->\w+|\*sample|\.PlanCustomPath) = (\w+)[;,]", text)}
+    for path, text in files:
         for name, count, line, _ in functions(text):
             if count > PARAMETERS and name not in hooks:
                 yield path, line, f"{name}() has {count} parameters, {PARAMETERS} are allowed: use a struct"

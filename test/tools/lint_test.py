@@ -107,6 +107,8 @@ class Sources(unittest.TestCase):
         six = function(1, "int a, int b, int c, int d, int e, int f")
         self.assertEqual(found(lint.parameters, {"src/a.c": six + "\n\tSome_hook = long_one;\n"}), [])
         self.assertEqual(found(lint.parameters, {"src/a.c": six + "\n\tsome_hook = g;\n"}), ["src/a.c:3"])
+        self.assertEqual(found(lint.parameters, {"src/a.c": six + "\n\troutine->Do = long_one;\n"}), [])
+        self.assertEqual(found(lint.parameters, {"src/a.c": six, "src/b.c": "\t.PlanCustomPath = long_one,\n"}), [])
 
     def test_file_length(self):
         self.assertEqual(found(lint.file_length, {"src/a.c": "\n" * 601}), ["src/a.c:601"])

@@ -23,6 +23,8 @@ calls_are_found(void)
 		"SELECT a67.provider_set('x'); SELECT 1",
 		"SELECT 1; SELECT a67.oauth_begin('x')",
 		"SELECT a67.node_register('x')",
+		"SELECT a67.database_create('x', '[]')",
+		"SELECT a67.database_role_create('x', 'y')",
 	};
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
@@ -42,6 +44,8 @@ others_are_not(void)
 		"INSERT INTO credential VALUES (1)",
 		"SELECT 1vault_unseal('x')",
 		"SELECT 'auth_login'",
+		"SELECT a67.database_get('x')",
+		"SELECT a67.database_query('x', 'SELECT 1')",
 	};
 
 	CHECK(!a67_text_calls_secret(NULL));
