@@ -153,7 +153,7 @@ put_back_mutator(Node *node, List *originals)
 {
 	if (node == NULL)
 		return NULL;
-	if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN &&
+	if (originals != NIL && IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN &&
 		((Param *) node)->paramid >= STAND_IN_FIRST)
 		return copyObject(list_nth(originals, ((Param *) node)->paramid - STAND_IN_FIRST));
 	return expression_tree_mutator(node, put_back_mutator, originals);

@@ -224,11 +224,11 @@ static void
 run_explained(Frame *frame, Outcome *outcome)
 {
 	MemoryContext context = CurrentMemoryContext;
-	ErrorContextCallback callback = {.previous = error_context_stack,
-									 .callback = place_error,
-									 .arg = unconstify(char *, frame->text)};
+	ErrorContextCallback context_of = {.previous = error_context_stack,
+									   .callback = place_error,
+									   .arg = unconstify(char *, frame->text)};
 
-	error_context_stack = &callback;
+	error_context_stack = &context_of;
 	PG_TRY();
 	{
 		a67_memory_cap((int64) a67_query_memory * 1024);
@@ -250,7 +250,7 @@ run_explained(Frame *frame, Outcome *outcome)
 		ReThrowError(error);
 	}
 	PG_END_TRY();
-	error_context_stack = callback.previous;
+	error_context_stack = context_of.previous;
 }
 
 /* ---- SQL --------------------------------------------------------------------------------------- */
@@ -330,12 +330,12 @@ a67_sql_query_is_ddl(PG_FUNCTION_ARGS)
 {
 	char *source = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	A67StatementKind kind = A67_STATEMENT_QUERY;
-	ErrorContextCallback callback = {.previous = error_context_stack,
-									 .callback = place_error,
-									 .arg = source};
+	ErrorContextCallback context_of = {.previous = error_context_stack,
+									   .callback = place_error,
+									   .arg = source};
 	MemoryContext context = CurrentMemoryContext;
 
-	error_context_stack = &callback;
+	error_context_stack = &context_of;
 	PG_TRY();
 	{
 		(void) a67_allow_statement(source, &kind);
@@ -351,6 +351,6 @@ a67_sql_query_is_ddl(PG_FUNCTION_ARGS)
 		ReThrowError(error);
 	}
 	PG_END_TRY();
-	error_context_stack = callback.previous;
+	error_context_stack = context_of.previous;
 	PG_RETURN_BOOL(kind == A67_STATEMENT_DDL);
 }
