@@ -436,16 +436,17 @@ def test_refusal_does_not_need_its_record(cluster, person):
 
 def test_refusals_do_not_wait_for_their_record(cluster, http):
     """While every api worker is busy, refusals are answered at once, kept in bounds, and recorded later."""
-    calls = [threading.Thread(target=http.rpc, args=("t_wait",)) for _ in range(2)]
+    workers = int(cluster.value("SHOW a67.api_workers"))
+    calls = [threading.Thread(target=http.rpc, args=("t_wait",)) for _ in range(workers)]
     prefix = uuid.uuid4().hex[:8]
     before = process.size(cluster.log)
     with cluster.connect() as connection:
         connection.execute("SELECT pg_advisory_lock(67)")
         for one in calls:
             one.start()
-        wait_until("both workers are busy", lambda: cluster.value(
+        wait_until("all workers are busy", lambda: cluster.value(
             "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'a67 api worker' AND state = 'active'"),
-            until=lambda busy: busy == 2)
+            until=lambda busy: busy == workers)
         stranger = http.as_user("a.b.c")
         for number in range(300):
             answer = stranger.get("/api/v1/nodes", headers={"X-Request-Id": f"{prefix}-{number}"})
