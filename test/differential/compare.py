@@ -37,7 +37,10 @@ class Outcome:
     message: str = ""
 
     def same_as(self, other, ordered):
-        """An error is the same as one of its class; where the plain database has an error, a refusal is as good."""
+        """An error is the same as one of its class; where the plain database has an error, a refusal is as good. What the plain
+        one itself refuses (some full joins) it cannot judge."""
+        if other.sqlstate == REFUSED:
+            return True
         if self.sqlstate or other.sqlstate:
             return bool(self.sqlstate and other.sqlstate) and self.sqlstate[:2] in (other.sqlstate[:2], REFUSED[:2])
         ours, theirs = self.rows, other.rows
