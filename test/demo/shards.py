@@ -20,7 +20,8 @@ def make_database(show):
     shards = [{"name": name, "connection": f"host={show.cluster.socket} user={SUPERUSER} dbname={name}"} for name in SHARDS]
     show.say("SELECT a67.database_create('weather', '[{\"name\": \"free1\", \"connection\": \"host=… dbname=free1\"}, …]')")
     show.cluster.execute("SELECT a67.database_create('weather', %s::jsonb)", json.dumps(shards))
-    show.say(f"SELECT a67.table_create('weather', '{TABLE}', key => 'device')")
+    show.say("SELECT a67.table_create('weather', '")
+    show.account.more(f"{TABLE.strip()}', key => 'device')")
     show.cluster.execute("SELECT a67.table_create('weather', %s, key => 'device')", TABLE)
     ask(show, """
 INSERT INTO weather.reading
