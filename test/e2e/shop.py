@@ -3,8 +3,32 @@
 import psycopg
 import pytest
 
+from cloud import Cluster
+from cloud.shards import Shards
+
 COLUMNS = """SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' !' ELSE '' END, ', '
     ORDER BY attnum) FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"""
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with Cluster() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shards():
+    with Shards(4) as made:
+        yield made
+
+
+@pytest.fixture
+def shop(cluster, shards):
+    """A fresh virtual database `shop` over fresh schemas of the four shards."""
+    shards.execute("DROP SCHEMA IF EXISTS store CASCADE")
+    shards.create_database(cluster, "shop", {"strategy": "hash", "schema": "store"})
+    yield cluster
+    cluster.execute("SELECT a67.database_drop('shop')")
 
 
 def ddl(cluster, sql):

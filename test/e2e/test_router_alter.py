@@ -6,32 +6,9 @@ import uuid
 
 import psycopg
 import pytest
-from shop import columns, create, ddl, on_shards, one, refused
+from shop import cluster, columns, create, ddl, on_shards, one, refused, shards, shop  # noqa: F401 (fixtures)
 
-from cloud import Cluster
-from cloud.shards import Shards
 from cloud.wait import wait_until
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with Cluster() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def shards():
-    with Shards(4) as made:
-        yield made
-
-
-@pytest.fixture
-def shop(cluster, shards):
-    """A fresh virtual database `shop` over fresh schemas of the four shards."""
-    shards.execute("DROP SCHEMA IF EXISTS store CASCADE")
-    shards.create_database(cluster, "shop", {"strategy": "hash", "schema": "store"})
-    yield cluster
-    cluster.execute("SELECT a67.database_drop('shop')")
 
 
 @pytest.fixture
